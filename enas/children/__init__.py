@@ -1,0 +1,1 @@
+"""The networks of the search spaces, one file each, with shared blocks."""

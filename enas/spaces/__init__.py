@@ -1,0 +1,1 @@
+"""Search spaces, one file each; a space is a list of decisions."""

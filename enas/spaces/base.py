@@ -1,0 +1,189 @@
+"""A search space is a list of decisions; everything else about it follows from that list.
+
+The action space, the LSTM policy, uniform sampling, mutation, crossover and the default drawing read `decisions` and `steps` and
+need nothing else. A new space subclasses `SearchSpace`, fills the two tuples and writes `decode` and `encode`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+
+from enas.types import Architecture, IntArray
+
+ArchitectureT = TypeVar("ArchitectureT", bound=Architecture)
+
+Kind = Literal["op", "skip", "input", "pair"]
+InputRule = Literal["start", "choice", "anchors_mean", "anchor", "anchor_by_distance"]
+AnchorRule = Literal["none", "value", "zero"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One token of an architecture.
+
+    Attributes:
+        name: unique in its space, such as `layer_3/op`.
+        kind: `op` picks from a vocabulary; `skip` answers no (0) or yes (1) about one earlier layer; `input` points at one
+            earlier node; `pair` at an unordered pair of them.
+        choices: a label for each choice; a decision with a single choice is allowed.
+        vocabulary: decisions with the same one share an embedding and a head (`op`) or an attention (the other kinds).
+        step: index into the space's steps of the LSTM step that answers this decision.
+        anchors: `anchors[c]` lists the earlier steps that choice c points at; empty for `op`, `((), (s,))` for a skip.
+        bias: added to the logits after the tanh, one per choice; empty means none.
+    """
+
+    name: str
+    kind: Kind
+    choices: tuple[str, ...]
+    vocabulary: str
+    step: int
+    anchors: tuple[tuple[int, ...], ...] = ()
+    bias: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a decision whose parts do not fit each other."""
+        if not self.choices:
+            raise ValueError(f"{self.name}: expected at least one choice, got none")
+        if self.bias and len(self.bias) != len(self.choices):
+            raise ValueError(f"{self.name}: expected {len(self.choices)} biases, got {len(self.bias)}")
+        if self.kind == "op":
+            if self.anchors:
+                raise ValueError(f"{self.name}: an op decision has no anchors, got {self.anchors}")
+            return
+        if len(self.anchors) != len(self.choices):
+            raise ValueError(f"{self.name}: expected anchors for {len(self.choices)} choices, got {len(self.anchors)}")
+        expected = {"skip": (0, 1), "input": (1,) * len(self.choices), "pair": (2,) * len(self.choices)}[self.kind]
+        if tuple(len(steps) for steps in self.anchors) != expected:
+            raise ValueError(f"{self.name}: a {self.kind} decision needs {expected} anchors per choice, got {self.anchors}")
+        if any(step >= self.step for steps in self.anchors for step in steps):
+            raise ValueError(f"{self.name}: anchors must be steps before {self.step}, got {self.anchors}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One LSTM step of a policy over the space: where its input comes from, and what it leaves behind.
+
+    Attributes:
+        input: `start`: a learned vector. The other rules read the choices of the step before: `choice`: the embedding of its
+            last op choice; `anchors_mean`: sum of the n chosen anchors / (1 + n); `anchor`: that sum as it is;
+            `anchor_by_distance`: each chosen anchor / (.1 + its distance in recorded anchors), summed.
+        anchor: whether later decisions may point at this step: `value` records its output, `zero` records a zero vector as
+            value (its output still answers attention), `none` records nothing.
+    """
+
+    input: InputRule
+    anchor: AnchorRule = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphNode:
+    """A node of an architecture's drawing: `group` selects its colour, `label` is printed in it."""
+
+    label: str
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """An architecture as a picture: nodes in order of computation, and edges (source, target) between their indices.
+
+    An edge from a node to the next one is part of the main chain; every other edge is drawn as an arc.
+    """
+
+    nodes: tuple[GraphNode, ...]
+    edges: tuple[tuple[int, int], ...]
+
+
+class SearchSpace(ABC, Generic[ArchitectureT]):
+    """The set of architectures that a list of decisions spans.
+
+    Attributes:
+        name: the key of the space, such as `macro`.
+        decisions: in token order.
+        steps: the LSTM steps that answer them.
+    """
+
+    name: str
+    decisions: tuple[Decision, ...]
+    steps: tuple[Step, ...]
+
+    @abstractmethod
+    def decode(self, tokens: Sequence[int] | IntArray) -> ArchitectureT:
+        """Turn D tokens into an architecture. Raises ValueError for a wrong count or range."""
+
+    @abstractmethod
+    def encode(self, architecture: ArchitectureT) -> tuple[int, ...]:
+        """Turn an architecture into its D tokens; the inverse of `decode`."""
+
+    @abstractmethod
+    def from_json(self, data: dict[str, Any]) -> ArchitectureT:
+        """Read what the architecture's `to_json` wrote. Raises ValueError for anything else."""
+
+    @abstractmethod
+    def smallest(self) -> ArchitectureT:
+        """Return the connected architecture with the fewest FLOPs (ties: parameters, then tokens)."""
+
+    @abstractmethod
+    def largest(self) -> ArchitectureT:
+        """Return the architecture with the most FLOPs (ties: parameters, then tokens)."""
+
+    @property
+    def num_choices(self) -> IntArray:
+        """int64 (D,): the number of choices of each decision."""
+        return np.array([len(decision.choices) for decision in self.decisions], dtype=np.int64)
+
+    @property
+    def log10_size(self) -> float:
+        """Decimal logarithm of the number of architectures."""
+        return float(np.log10(self.num_choices).sum())
+
+    def validate(self, tokens: Sequence[int] | IntArray) -> tuple[int, ...]:
+        """Return the tokens as ints. Raises ValueError naming the first decision that a token does not fit."""
+        values = tuple(int(token) for token in tokens)
+        if len(values) != len(self.decisions):
+            raise ValueError(f"{self.name}: expected {len(self.decisions)} tokens, got {len(values)}")
+        for value, decision in zip(values, self.decisions, strict=True):
+            if not 0 <= value < len(decision.choices):
+                raise ValueError(f"{decision.name}: expected a token in 0..{len(decision.choices) - 1}, got {value}")
+        return values
+
+    def to_text(self, architecture: ArchitectureT) -> str:
+        """Return the architecture in the format others use for this space; by default its tokens, separated by blanks."""
+        return " ".join(str(token) for token in self.encode(architecture))
+
+    def from_text(self, text: str) -> ArchitectureT:
+        """Read `to_text`'s format. Raises ValueError naming what does not fit."""
+        words = text.split()
+        unknown = [word for word in words if not word.isdecimal()]
+        if unknown:
+            raise ValueError(f"{self.name}: expected whole numbers separated by blanks, got {unknown[0]!r}")
+        return self.decode([int(word) for word in words])
+
+    def graph(self, architecture: ArchitectureT) -> Graph:
+        """Return the drawing of an architecture.
+
+        By default a node for each step that records an anchor (plus one for the output), labelled with the op choices since the
+        anchor before it, with an edge from each anchor that was pointed at.
+        """
+        tokens = self.encode(architecture)
+        anchor_steps = [index for index, step in enumerate(self.steps) if step.anchor != "none"] or [len(self.steps) - 1]
+        index_of = {step: index for index, step in enumerate(anchor_steps)}
+        labels: list[list[str]] = [[] for _ in range(len(anchor_steps) + 1)]
+        edges = {(index - 1, index) for index in range(1, len(anchor_steps))}
+        for token, decision in zip(tokens, self.decisions, strict=True):
+            node = next((i for i, step in enumerate(anchor_steps) if step >= decision.step), len(anchor_steps))
+            if decision.kind == "op":
+                labels[node].append(decision.choices[token])
+            else:
+                edges |= {(index_of[step], node) for step in decision.anchors[token]}
+        if labels[-1] or any(target == len(anchor_steps) for _, target in edges):
+            edges.add((len(anchor_steps) - 1, len(anchor_steps)))
+        else:
+            labels.pop()
+        nodes = tuple(GraphNode(label="\n".join(label) or "input", group=label[0] if label else "input") for label in labels)
+        return Graph(nodes=nodes, edges=tuple(sorted(edges)))

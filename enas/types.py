@@ -1,0 +1,98 @@
+"""What the floors say to each other: plain values, and the protocols that search is written against.
+
+Nothing here imports torch: a reader of this file sees the whole vocabulary of one search iteration
+(`PathBatch` -> shared step, `Rollout` -> `Evaluation` -> reward -> `Controller.update`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+State = dict[str, Any]
+"""Checkpoint state: only tensors, numbers, strings, lists, tuples and dicts (what `weights_only` loading takes)."""
+
+
+class Architecture(Protocol):
+    """A frozen, hashable value that names one member of a search space."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the architecture as JSON types; the space's `from_json` reads it back."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """N proposed architectures.
+
+    Attributes:
+        tokens: int64 (N, D), one row an architecture, one column a decision of the space.
+        log_prob: float (N,), natural log of the probability of each row, or None where a strategy has none.
+        entropy: float (N,), nats: the sum over decisions of the entropy of the distribution each was drawn from, or None.
+    """
+
+    tokens: IntArray
+    log_prob: FloatArray | None = None
+    entropy: FloatArray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathBatch:
+    """The M paths of one shared-weight training step.
+
+    Attributes:
+        tokens: int64 (M, D).
+        loss_weights: float (M,); the step descends sum_m loss_weights[m] * loss(path m). 1/M each is the average of
+            ENAS (Pham et al. 2018, eq. 2); 1 each is the sum of FairNAS.
+    """
+
+    tokens: IntArray
+    loss_weights: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What measuring N architectures on held-out examples gave.
+
+    Attributes:
+        accuracy: float (N,), fraction in [0, 1].
+        loss: float (N,), mean cross-entropy in nats.
+        num_examples: how many examples each architecture was measured on.
+    """
+
+    accuracy: FloatArray
+    loss: FloatArray
+    num_examples: int
+
+
+class Controller(Protocol):
+    """Who proposes architectures. Every strategy, learned or not, has this shape.
+
+    `propose` may be called without a following `update` (paths for a shared-weight step are drawn that way).
+    """
+
+    def propose(self, num_architectures: int) -> Rollout:
+        """Propose architectures to evaluate or to train."""
+        ...
+
+    def update(self, rollout: Rollout, rewards: FloatArray) -> dict[str, float]:
+        """Learn from rewards (N,) of a rollout; return the metrics of this update, tagged without a prefix."""
+        ...
+
+    def candidates(self, num_candidates: int) -> IntArray:
+        """Return at most `num_candidates` distinct architectures, int64 (K, D), worth measuring on the whole validation set."""
+        ...
+
+    def state_dict(self) -> State:
+        """Return every piece of mutable state, generators included."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
