@@ -9,11 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 
 from enas.types import Architecture, IntArray
+
+if TYPE_CHECKING:
+    from enas.children.base import Child
 
 ArchitectureT = TypeVar("ArchitectureT", bound=Architecture)
 
@@ -187,3 +190,31 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
             labels.pop()
         nodes = tuple(GraphNode(label="\n".join(label) or "input", group=label[0] if label else "input") for label in labels)
         return Graph(nodes=nodes, edges=tuple(sorted(edges)))
+
+
+class ChildConfig(ABC):
+    """The numbers that make a space and its network; a frozen dataclass per space, shown as `--child.*` on the command line."""
+
+    @abstractmethod
+    def make_space(self) -> SearchSpace[Any]:
+        """Return the search space."""
+
+    @abstractmethod
+    def make_child(self, *, image_shape: tuple[int, int, int], num_classes: int, architecture: Any = None) -> Child:
+        """Build the network, on PyTorch's default device.
+
+        Args:
+            image_shape: (channels, height, width) of the input.
+            num_classes: size of the logits.
+            architecture: None for the supernet that holds every path; else the standalone network of that one architecture,
+                whose state dict is a subset of the supernet's.
+        """
+
+    def rescale(self, architecture: Any, target: Any) -> Any:
+        """Translate an architecture of this configuration's space to the space of `target` (another depth).
+
+        Raises ValueError where the space knows no such translation; the same space returns the architecture unchanged.
+        """
+        if target.make_space().decisions != self.make_space().decisions:
+            raise ValueError(f"{self.make_space().name}: an architecture of this space can't be translated to another depth")
+        return architecture

@@ -1,0 +1,75 @@
+"""What every network of a search space is: one forward pass for a given architecture, no path ever stored on the module."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a child computes for one batch.
+
+    Attributes:
+        logits: float (B, num_classes).
+        aux_logits: float (B, num_classes) of an auxiliary head, or None.
+        penalty: a scalar that is added to the training loss (activation regularisers), or None.
+        carry: state for the next batch of a recurrent child, or None.
+    """
+
+    logits: Tensor
+    aux_logits: Tensor | None = None
+    penalty: Tensor | None = None
+    carry: Any = None
+
+
+class Child(nn.Module, ABC):
+    """A network over a search space: the supernet with every path, or the standalone network of one architecture.
+
+    Both are the same class, and the standalone state dict is a subset of the supernet's by name.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, architecture: Any, *, carry: Any = None, generator: torch.Generator | None = None) -> Output:
+        """Run the paths of one architecture and nothing else.
+
+        Args:
+            x: one minibatch, such as float images (B, C, H, W).
+            architecture: a member of the space; the standalone network takes only its own.
+            carry: what the previous batch's `Output.carry` held, for recurrent children.
+            generator: CPU generator that dropout masks are drawn from; needed in training mode only.
+        """
+
+    def evaluate_many(self, x: Tensor, architectures: Sequence[Any]) -> list[Output]:
+        """Run several architectures on the same batch; a child may override this with a grouped computation."""
+        return [self(x, architecture) for architecture in architectures]
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw all weights anew: He normal for convolutions and linear maps, one and zero for BatchNorm, zero for biases."""
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                if module.affine:
+                    nn.init.ones_(module.weight)
+                    nn.init.zeros_(module.bias)
+
+
+def copy_inherited(supernet: nn.Module, standalone: nn.Module) -> None:
+    """Copy the weights and statistics that a standalone network shares with its supernet, by name.
+
+    Raises: ValueError naming the entries that the supernet lacks.
+    """
+    source = supernet.state_dict()
+    missing = sorted(name for name in standalone.state_dict() if name not in source)
+    if missing:
+        raise ValueError(f"expected a supernet that holds every weight of the standalone network; it lacks {', '.join(missing)}")
+    standalone.load_state_dict({name: source[name] for name in standalone.state_dict()})

@@ -1,0 +1,40 @@
+"""What an architecture costs: parameters and FLOPs of its standalone network, counted on the meta device (no memory, no data)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from enas.spaces.base import ChildConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """The size of one standalone network.
+
+    Attributes:
+        parameters: trainable weights, BatchNorm's included.
+        flops: multiply-adds of convolutions and matrix products for one image, as the NAS literature counts FLOPs.
+    """
+
+    parameters: int
+    flops: int
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of trainable weights."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def measure_cost(config: ChildConfig, architecture: Any, *, image_shape: tuple[int, int, int], num_classes: int) -> Cost:
+    """Count an architecture's parameters and FLOPs at a configuration's width and depth."""
+    with torch.device("meta"):
+        child = config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=architecture).eval()
+        image = torch.empty(1, *image_shape)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        child(image, architecture)
+    return Cost(parameters=count_parameters(child), flops=counter.get_total_flops() // 2)

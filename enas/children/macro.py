@@ -1,0 +1,130 @@
+"""The network of the ENAS macro space (authors: `src/cifar10/general_child.py`).
+
+A 3x3 stem, L layers, global average pooling, dropout, a linear classifier without bias. Layer k runs its operation on the output
+of the layer before, adds the outputs that its skip bits choose, and normalises the sum. Factorized reductions after layers
+L//3 - 1 and 2*(L//3) - 1 bring every stored output to the new resolution, each with its own weights.
+
+Departures from the authors' code: the sampled branch runs (theirs ran the last one whatever was sampled); a reduction is computed
+only where a later layer needs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from enas.children.base import Child, Output
+from enas.children.batch_norm import BatchNorm
+from enas.children.ops import ConvBranch, FactorizedReduction, PoolBranch, dropout
+from enas.spaces.macro import MacroArchitecture, MacroConfig, Operation
+
+
+def _branch(operation: Operation, channels: int) -> nn.Module:
+    if operation in ("avg3x3", "max3x3"):
+        return PoolBranch(channels, average=operation == "avg3x3")
+    return ConvBranch(channels, kernel_size=5 if operation.endswith("5x5") else 3, separable=operation.startswith("sep"))
+
+
+class MacroLayer(nn.Module):
+    """The branches of one layer, and the BatchNorm of its skip sum (layer 0 has none)."""
+
+    def __init__(self, channels: int, *, operations: tuple[Operation, ...], has_skips: bool) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict({operation: _branch(operation, channels) for operation in operations})
+        self.norm = BatchNorm(channels) if has_skips else None
+
+    def forward(self, x: Tensor, skips: list[Tensor], operation: Operation) -> Tensor:
+        """Map (B, C, H, W) and the chosen earlier outputs of that shape to (B, C, H, W)."""
+        out: Tensor = self.branches[operation](x)
+        if self.norm is None:
+            return out
+        for skip in skips:
+            out = out + skip
+        normalised: Tensor = self.norm(out)
+        return normalised
+
+
+def reduction_layers(num_layers: int) -> tuple[int, ...]:
+    """Return the layers that a factorized reduction follows: L//3 - 1 and 2*(L//3) - 1, none below 3 layers."""
+    third = num_layers // 3
+    return (third - 1, 2 * third - 1) if third else ()
+
+
+class MacroChild(Child):
+    """The macro supernet, or the standalone network of one architecture.
+
+    Args:
+        config: layers, filters, dropout, operations.
+        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        num_classes: size of the logits.
+        architecture: None for the supernet.
+    """
+
+    def __init__(
+        self,
+        config: MacroConfig,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        architecture: MacroArchitecture | None = None,
+    ) -> None:
+        super().__init__()
+        if architecture is not None:
+            config.make_space().encode(architecture)  # raises for an architecture of another space
+        self.keep_prob = config.keep_prob
+        self.architecture = architecture
+        after = reduction_layers(config.num_layers)
+        self.levels = tuple(sum(layer > reduced for reduced in after) for layer in range(config.num_layers))
+        widths = [config.filters * (2**level if config.double_filters else 1) for level in range(len(after) + 1)]
+        self.stem = nn.Sequential(nn.Conv2d(image_shape[0], widths[0], 3, padding=1, bias=False), BatchNorm(widths[0]))
+        self.layers = nn.ModuleList(
+            MacroLayer(
+                widths[level],
+                operations=config.operations if architecture is None else (architecture.operations[layer],),
+                has_skips=layer > 0,
+            )
+            for layer, level in enumerate(self.levels)
+        )
+        self.reductions = nn.ModuleDict(
+            {
+                f"{level}_{source}": FactorizedReduction(widths[level], widths[level + 1])
+                for level, source in self._needed_reductions(architecture)
+            }
+        )
+        self.classifier = nn.Linear(widths[-1], num_classes, bias=False)
+
+    def _source_level(self, source: int) -> int:
+        return self.levels[source - 1] if source else 0
+
+    def _needed_reductions(self, architecture: MacroArchitecture | None) -> list[tuple[int, int]]:
+        """Return (level, source) for each reduction of a source from a level to the next that some path may need."""
+        needed = set()
+        for layer, level in enumerate(self.levels):
+            skips = range(layer) if architecture is None else architecture.skips[layer]
+            for source in (*skips, layer):
+                needed |= {(start, source) for start in range(self._source_level(source), level)}
+        return sorted(needed)
+
+    def forward(
+        self, x: Tensor, architecture: MacroArchitecture, *, carry: Any = None, generator: torch.Generator | None = None
+    ) -> Output:
+        """Run one architecture; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
+        if self.architecture is not None and architecture != self.architecture:
+            raise ValueError(f"expected the standalone network's own architecture {self.architecture}, got {architecture}")
+        outputs: dict[tuple[int, int], Tensor] = {(0, 0): self.stem(x)}  # (source, level) -> (B, C, H, W)
+
+        def at_level(source: int, level: int) -> Tensor:
+            if (source, level) not in outputs:
+                outputs[source, level] = self.reductions[f"{level - 1}_{source}"](at_level(source, level - 1))
+            return outputs[source, level]
+
+        for layer, level in enumerate(self.levels):
+            skips = [at_level(source, level) for source in architecture.skips[layer]]
+            out = self.layers[layer](at_level(layer, level), skips, architecture.operations[layer])
+            outputs[layer + 1, level] = out
+        features = out.mean(dim=(2, 3))  # (B, C)
+        if self.training and self.keep_prob < 1:
+            features = dropout(features, keep_prob=self.keep_prob, generator=generator)
+        return Output(logits=self.classifier(features))

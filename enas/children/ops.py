@@ -1,0 +1,85 @@
+"""Blocks shared by image children: BatchNorm with ReLU, convolution branches, factorized reduction, dropout from a generator.
+
+Values follow the authors' `src/cifar10/general_child.py` and `common_ops.py`; numbers of weights are in the tests.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from enas.children.batch_norm import BatchNorm
+
+BRANCH_EPS = 1e-3
+"""Epsilon of the BatchNorm behind a branch's convolution (the authors' masked BatchNorm); 1e-5 elsewhere."""
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return 1x1 convolution, BatchNorm, ReLU."""
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), BatchNorm(out_channels, relu=True))
+
+
+class ConvBranch(nn.Module):
+    """1x1 conv-BN-ReLU, then a k x k convolution (full or depthwise separable), BN, ReLU; stride 1, same size."""
+
+    def __init__(self, channels: int, *, kernel_size: int, separable: bool) -> None:
+        super().__init__()
+        self.enter = conv1x1(channels, channels)
+        padding = kernel_size // 2
+        if separable:
+            depthwise = nn.Conv2d(channels, channels, kernel_size, padding=padding, groups=channels, bias=False)
+            self.conv: nn.Module = nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False))
+        else:
+            self.conv = nn.Conv2d(channels, channels, kernel_size, padding=padding, bias=False)
+        self.norm = BatchNorm(channels, eps=BRANCH_EPS, relu=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        out: Tensor = self.norm(self.conv(self.enter(x)))
+        return out
+
+
+class PoolBranch(nn.Module):
+    """1x1 conv-BN-ReLU, then 3x3 pooling, stride 1, same size; the average leaves padding out, as TensorFlow's SAME does."""
+
+    def __init__(self, channels: int, *, average: bool) -> None:
+        super().__init__()
+        self.enter = conv1x1(channels, channels)
+        self.pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False) if average else nn.MaxPool2d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        out: Tensor = self.pool(self.enter(x))
+        return out
+
+
+class FactorizedReduction(nn.Module):
+    """Halve height and width: two stride-2 grids, offset by one pixel, each through a 1x1 convolution, concatenated, BN.
+
+    Odd sizes round up. The shifted grid is padded with zeros at the bottom and right.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, bias=False)
+        self.norm = BatchNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""
+        shifted = nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
+        halves = (self.even(x[:, :, ::2, ::2]), self.odd(shifted[:, :, ::2, ::2]))
+        out: Tensor = self.norm(torch.cat(halves, dim=1))
+        return out
+
+
+def dropout(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -> Tensor:
+    """Zero each element with probability 1 - keep_prob and scale the rest by 1 / keep_prob.
+
+    Args: generator: CPU generator of the mask, so that results do not depend on the device.
+    Raises: ValueError without a generator.
+    """
+    if generator is None:
+        raise ValueError("dropout in training mode: expected a generator for its mask, got None")
+    mask = torch.rand(x.shape, generator=generator) < keep_prob
+    return x * (mask.to(device=x.device, dtype=x.dtype) / keep_prob)
