@@ -293,6 +293,6 @@ def _vocabulary_sizes(space: SearchSpace[Any]) -> dict[str, int]:
             size = sizes.setdefault(decision.vocabulary, len(decision.choices))
             if size != len(decision.choices):
                 raise ValueError(
-                    f"{decision.name}: expected {size} choices as elsewhere in {decision.vocabulary!r}, got {len(decision.choices)}"
+                    f"{decision.name}: expected {size} choices, as others of its vocabulary, got {len(decision.choices)}"
                 )
     return dict(sorted(sizes.items()))

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-
-BatchNormMode = Literal["batch", "running", "recalibrated"]
 
 
 class BatchNorm(nn.BatchNorm2d):

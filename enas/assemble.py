@@ -1,0 +1,80 @@
+"""Shared weights from plain values: what `gym.make`, the command line and Python users have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from enas.configs import AugmentConfig, DeviceName, Precision, SharedConfig
+from enas.datasets import load_data
+from enas.datasets.augment import Augmentation
+from enas.datasets.images import ImageData
+from enas.devices import select_device
+from enas.shared_weights import SharedWeights
+from enas.spaces import SPACES
+from enas.spaces.base import ChildConfig
+
+
+def choose_augmentation(data: ImageData, config: AugmentConfig) -> Augmentation:
+    """Return a data set's own augmentation with the configured changes."""
+    own = data.augmentation or Augmentation(pad=0, flip=False)
+    return replace(
+        own,
+        pad=own.pad if config.pad is None else config.pad,
+        flip=own.flip if config.flip is None else config.flip,
+        cutout=config.cutout,
+    )
+
+
+def make_child_config(space: str, values: Mapping[str, Any]) -> ChildConfig:
+    """Return the configuration of a named space. Raises ValueError for an unknown space or field."""
+    if space not in SPACES:
+        raise ValueError(f"space: expected one of {', '.join(SPACES)}, got {space!r}")
+    try:
+        return SPACES[space](**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    except TypeError as error:
+        raise ValueError(f"child: {error}") from error
+
+
+def make_shared_weights(
+    child_config: ChildConfig,
+    data: ImageData,
+    *,
+    shared: SharedConfig | None = None,
+    augment: AugmentConfig | None = None,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    precision: Precision = "fp32",
+) -> SharedWeights:
+    """Put shared weights together; defaults are the authors' CIFAR-10 macro values. Raises ValueError for what does not fit."""
+    return SharedWeights(
+        child_config,
+        data,
+        shared or SharedConfig(),
+        augmentation=choose_augmentation(data, augment or AugmentConfig()),
+        seed=seed,
+        device=select_device(device),
+        precision=precision,
+    )
+
+
+def load_shared_weights(
+    *,
+    space: str,
+    data: str,
+    data_dir: str,
+    child: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    seed: int,
+    device: DeviceName,
+) -> SharedWeights:
+    """Put shared weights together from names and plain dicts, as `gym.make` hands them over. Raises ValueError."""
+    child_config = make_child_config(space, child)
+    try:
+        shared_config = SharedConfig(**shared)
+    except TypeError as error:
+        raise ValueError(f"shared: {error}") from error
+    images = load_data(data, data_dir=Path(data_dir))
+    return make_shared_weights(child_config, images, shared=shared_config, seed=seed, device=device)

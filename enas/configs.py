@@ -1,0 +1,152 @@
+"""The settings of training, searching and retraining; apart from their owners so that the command line does not wait for PyTorch.
+
+Every class is frozen and checks itself; a field's docstring is its help on the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+BatchNormMode = Literal["batch", "running", "recalibrated"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Phase = Literal["shared", "controller", "both"]
+Precision = Literal["fp32", "bf16"]
+
+
+def require(condition: bool, name: str, expected: str, actual: object) -> None:
+    """Raise the ValueError of a setting that is out of range."""
+    if not condition:
+        raise ValueError(f"{name}: expected {expected}, got {actual}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training images are varied; validation and test images never are."""
+
+    pad: int | None = None
+    """Zero pixels added on each side before a random crop to the old size; None for the data set's habit."""
+    flip: bool | None = None
+    """Whether images are mirrored at random; None for the data set's habit."""
+    cutout: int = 0
+    """Side in pixels of the square that is blanked at random; 0 for none."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(self.pad is None or self.pad >= 0, "pad", "at least 0", self.pad)
+        require(self.cutout >= 0, "cutout", "at least 0", self.cutout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedConfig:
+    """Training and measuring the shared weights; defaults are the authors' CIFAR-10 macro search."""
+
+    batch_size: int = 128
+    """Images of a training minibatch."""
+    steps_per_epoch: int | None = None
+    """Training steps of an epoch; None for one pass over the training images."""
+    paths_per_step: int = 1
+    """Architectures M whose losses share a step."""
+    learning_rate: float = 0.05
+    """Largest learning rate."""
+    learning_rate_min: float = 0.0005
+    """Smallest learning rate."""
+    restart_epochs: int = 10
+    """Epochs of the first cosine cycle."""
+    restart_factor: int = 2
+    """Each cycle is this many times as long as the one before."""
+    momentum: float = 0.9
+    """Nesterov momentum."""
+    weight_decay: float = 5e-4
+    """Weight decay (twice the authors' l2_reg, whose penalty has no factor 1/2)."""
+    grad_clip: float | None = 5.0
+    """Largest norm of the gradient; None for no limit. (The authors ask for 5 but their code does not apply it.)"""
+    valid_batch_size: int = 100
+    """Validation images that a reward is measured on."""
+    reward_batch: Literal["own", "shared"] = "own"
+    """Whether each architecture is measured on a validation minibatch of its own (authors) or all of a batch on the same one."""
+    batch_norm: BatchNormMode = "running"
+    """Statistics of BatchNorm in a reward: of the minibatch, running averages, or recalibrated for each architecture."""
+    recalibration_batches: int = 4
+    """Training minibatches that `recalibrated` statistics are taken from."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in (
+            "batch_size",
+            "paths_per_step",
+            "restart_epochs",
+            "restart_factor",
+            "valid_batch_size",
+            "recalibration_batches",
+        ):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.steps_per_epoch is None or self.steps_per_epoch >= 1, "steps_per_epoch", "at least 1", self.steps_per_epoch)
+        require(self.learning_rate > 0, "learning_rate", "a number above 0", self.learning_rate)
+        least = self.learning_rate_min
+        require(0 <= least <= self.learning_rate, "learning_rate_min", f"a number in [0, {self.learning_rate}]", least)
+        require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
+        require(self.weight_decay >= 0, "weight_decay", "a number of at least 0", self.weight_decay)
+        require(self.grad_clip is None or self.grad_clip > 0, "grad_clip", "a number above 0 or None", self.grad_clip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How shared steps and controller steps alternate; defaults are the authors' CIFAR-10 macro search."""
+
+    warmup_epochs: int = 0
+    """Epochs at the start with shared steps only."""
+    controller_steps: int = 50
+    """Controller updates after each epoch of shared steps."""
+    architectures_per_step: int = 20
+    """Architectures that are measured for a controller update."""
+    candidates: int = 10
+    """Architectures that are measured on the whole validation set at the end; the best is the answer."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints; one is also written at the end of the search."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(self.warmup_epochs >= 0, "warmup_epochs", "at least 0", self.warmup_epochs)
+        for name in ("controller_steps", "architectures_per_step", "candidates"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.checkpoint_minutes >= 0, "checkpoint_minutes", "at least 0", self.checkpoint_minutes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainConfig:
+    """Training one architecture from scratch; defaults are the authors' CIFAR-10 macro network."""
+
+    epochs: int = 310
+    """Passes over the training images; 0 skips retraining."""
+    batch_size: int = 100
+    """Images of a training minibatch."""
+    learning_rate: float = 0.05
+    """Largest learning rate, at the start of the cosine."""
+    learning_rate_min: float = 0.001
+    """Smallest learning rate, at its end."""
+    momentum: float = 0.9
+    """Nesterov momentum."""
+    weight_decay: float = 4e-4
+    """Weight decay."""
+    grad_clip: float | None = 5.0
+    """Largest norm of the gradient; None for no limit."""
+    use_valid: bool = True
+    """Whether the validation images join the training images (the authors train on all of them)."""
+    seeds: int = 1
+    """Times the searched architecture is trained, each with another seed."""
+    random: int = 0
+    """Random architectures trained in the same way, for comparison."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(self.epochs >= 0, "epochs", "at least 0", self.epochs)
+        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        require(self.learning_rate > 0, "learning_rate", "a number above 0", self.learning_rate)
+        least = self.learning_rate_min
+        require(0 <= least <= self.learning_rate, "learning_rate_min", f"a number in [0, {self.learning_rate}]", least)
+        require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
+        require(self.weight_decay >= 0, "weight_decay", "a number of at least 0", self.weight_decay)
+        require(self.grad_clip is None or self.grad_clip > 0, "grad_clip", "a number above 0 or None", self.grad_clip)
+        require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
+        require(self.random >= 0, "random", "at least 0", self.random)

@@ -1,0 +1,25 @@
+"""Which device and number format a computation runs on."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from enas.configs import DeviceName, Precision
+
+
+def select_device(name: DeviceName) -> torch.device:
+    """Return the device of a name; `auto` takes CUDA, then MPS, then the CPU. Raises ValueError if it is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[name]:
+        there = ", ".join(sorted(kind for kind, is_there in available.items() if is_there))
+        raise ValueError(f"device: expected one that this machine has ({there}), got {name}")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Return the context that forward passes run in: nothing for fp32, bfloat16 autocast for bf16."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

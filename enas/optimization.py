@@ -1,0 +1,41 @@
+"""SGD whose cost follows the active weights, not the size of the supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def make_sgd(
+    parameters: Iterable[nn.Parameter], *, learning_rate: float, momentum: float, weight_decay: float
+) -> torch.optim.SGD:
+    """Return fused SGD with Nesterov momentum; weights without a gradient are left alone.
+
+    Momentum buffers start as zeros for every weight: fused SGD refuses a step in which only some have one.
+    """
+    parameters = list(parameters)
+    optimizer = torch.optim.SGD(
+        parameters, lr=learning_rate, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay, fused=True
+    )
+    if momentum > 0:
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float | None) -> Tensor:
+    """Scale the gradients that exist to a joint L2 norm of at most `largest`; return the norm before, on the device."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if largest is not None:
+        scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(gradients, scale)
+    return norm

@@ -1,0 +1,284 @@
+"""The alternation of ENAS (Pham et al. 2018, section 2.2): epochs of shared-weight training, then of controller updates.
+
+Written against protocols: the environments are Gymnasium vector environments (a shared-weight child, a table, anything that
+answers architectures with rewards), the controller any strategy. One loop position is one environment step; a checkpoint may be
+taken after any of them, and a resumed search writes what an undisturbed one would have written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from enas.configs import Phase, ScheduleConfig
+from enas.draw import drawing_array
+from enas.paths import PathRule
+from enas.spaces.base import SearchSpace
+from enas.system import memory_metrics
+from enas.tracking import ArchitectureRow, Tracker
+from enas.types import Controller, FloatArray, IntArray, State
+
+LOG_EVERY = 50
+"""Environment steps of a phase after which its metrics are written; they are also written where the phase ends."""
+NUM_PICTURES = 20
+"""How often in a search the policy's choices and a drawing go to TensorBoard."""
+
+
+class SearchEnv(Protocol):
+    """What the search needs of a Gymnasium vector environment (SAME_STEP autoreset, measurements in `final_info`)."""
+
+    num_envs: int
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Switch the phase by `options={"phase": ...}`."""
+        ...
+
+    def step(self, actions: IntArray) -> tuple[Any, FloatArray, Any, Any, dict[str, Any]]:
+        """Run architectures, integers (num_envs, D)."""
+        ...
+
+
+class Stateful(Protocol):
+    """Anything whose state belongs in the checkpoint."""
+
+    def state_dict(self) -> State:
+        """Return every piece of mutable state."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
+
+
+@dataclass
+class Position:
+    """Where a search stands; saved in every checkpoint.
+
+    Attributes:
+        epoch: epochs completed.
+        shared_steps, controller_steps: environment steps completed in the epoch under way.
+        num_architectures: architectures run so far, trained or measured; the x axis of all metrics.
+        num_measured: architectures measured for rewards so far, the budget that strategies are compared on.
+        best_reward: the highest reward so far; None before the first.
+    """
+
+    epoch: int = 0
+    shared_steps: int = 0
+    controller_steps: int = 0
+    num_architectures: int = 0
+    num_measured: int = 0
+    best_reward: float | None = None
+
+
+class Search:
+    """One search under way.
+
+    Args:
+        space: names the decisions, draws architectures.
+        shared_envs: M slots; stepped `shared_steps` times an epoch in phase `shared`.
+        controller_envs: N slots; stepped `schedule.controller_steps` times an epoch in phase `controller`.
+        controller: proposes architectures and learns from their rewards.
+        paths: draws the architectures that share a training step.
+        schedule: see `ScheduleConfig`.
+        shared_steps: training steps of an epoch.
+        epochs: of the whole search.
+        tracker: where measurements are written.
+        parts: further owners of state by name, such as the shared weights behind the environments.
+        save: writes a checkpoint; called every `schedule.checkpoint_minutes` and at the end.
+        on_step: told the position after each environment step.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: SearchSpace[Any],
+        shared_envs: SearchEnv,
+        controller_envs: SearchEnv,
+        controller: Controller,
+        paths: PathRule,
+        schedule: ScheduleConfig,
+        shared_steps: int,
+        epochs: int,
+        tracker: Tracker,
+        parts: Mapping[str, Stateful],
+        save: Callable[[State], None],
+        on_step: Callable[[Position], None],
+    ) -> None:
+        self.space = space
+        self.controller = controller
+        self.schedule = schedule
+        self.shared_steps = shared_steps
+        self.epochs = epochs
+        self.tracker = tracker
+        self.position = Position()
+        self._envs: dict[Phase, SearchEnv] = {"shared": shared_envs, "controller": controller_envs}
+        self._paths = paths
+        self._parts: dict[str, Stateful] = {"controller": controller, "paths": paths, **parts}
+        self._save = save
+        self._on_step = on_step
+        self._window: dict[str, list[float]] = {}  # measurements since the last log
+        self._proposed: list[list[int]] = []  # tokens proposed in this epoch's controller phase
+        self._last_save = self._last_log = time.monotonic()
+
+    def run(self) -> None:
+        """Search until `epochs` epochs are complete; write a checkpoint at the end."""
+        while self.position.epoch < self.epochs:
+            self._shared_phase()
+            self._controller_phase()
+            self._end_epoch()
+        self.checkpoint()
+
+    def _shared_phase(self) -> None:
+        envs = self._envs["shared"]
+        envs.reset(options={"phase": "shared"})
+        while self.position.shared_steps < self.shared_steps:
+            paths = self._paths.draw(envs.num_envs)
+            envs.reset(options={"loss_weights": paths.loss_weights})
+            _, rewards, _, _, infos = envs.step(paths.tokens)
+            measured = infos["final_info"]
+            self._collect("shared/loss", measured["train_loss"][:1])
+            self._collect("shared/accuracy", measured["train_accuracy"])
+            self._collect("shared/grad_norm", measured["grad_norm"][:1])
+            self._collect("shared/lr", measured["learning_rate"][:1])
+            self._record("shared", paths.tokens, rewards, measured["train_accuracy"])
+            self.position.shared_steps += 1
+            self._after_step("shared", self.position.shared_steps, self.shared_steps)
+
+    def _controller_phase(self) -> None:
+        if self.position.epoch < self.schedule.warmup_epochs:
+            return
+        envs = self._envs["controller"]
+        envs.reset(options={"phase": "controller"})
+        while self.position.controller_steps < self.schedule.controller_steps:
+            rollout = self.controller.propose(envs.num_envs)
+            _, rewards, _, _, infos = envs.step(rollout.tokens)
+            metrics = self.controller.update(rollout, rewards)
+            self._collect("controller/reward", rewards)
+            for name, value in metrics.items():
+                self._collect(f"controller/{name}", [value])
+            self._proposed += rollout.tokens.tolist()
+            self.position.num_measured += len(rewards)
+            best = float(np.max(rewards))
+            self.position.best_reward = best if self.position.best_reward is None else max(best, self.position.best_reward)
+            self._record("controller", rollout.tokens, rewards, infos["final_info"]["accuracy"])
+            self.position.controller_steps += 1
+            self._after_step("controller", self.position.controller_steps, self.schedule.controller_steps)
+
+    def _record(self, phase: str, tokens: IntArray, rewards: FloatArray, accuracies: FloatArray) -> None:
+        first = self.position.num_architectures
+        self.position.num_architectures += len(tokens)
+        rows = zip(tokens.tolist(), rewards.tolist(), accuracies.tolist(), strict=True)
+        self.tracker.architectures(
+            ArchitectureRow(
+                index=first + offset,
+                epoch=self.position.epoch,
+                phase=phase,
+                step=self.position.num_architectures,
+                tokens=row,
+                reward=reward,
+                accuracy=accuracy,
+            )
+            for offset, (row, reward, accuracy) in enumerate(rows)
+        )
+
+    def _after_step(self, phase: Phase, done: int, total: int) -> None:
+        if done % LOG_EVERY == 0 or done == total:
+            self._log(phase)
+        self._on_step(self.position)
+        if time.monotonic() - self._last_save >= 60 * self.schedule.checkpoint_minutes:
+            self.checkpoint()
+
+    def _collect(self, tag: str, values: Any) -> None:
+        self._window.setdefault(tag, []).extend(float(value) for value in values)
+
+    def _log(self, phase: Phase) -> None:
+        """Write the means of what was collected since the last log."""
+        metrics = {tag: float(np.mean(values)) for tag, values in self._window.items()}
+        seconds, self._last_log = time.monotonic() - self._last_log, time.monotonic()
+        if phase == "controller":
+            rewards = self._window["controller/reward"]
+            metrics["controller/reward_best"] = max(rewards)
+            metrics["time/architectures_per_s"] = len(rewards) / seconds
+            metrics |= self._exploration_metrics()
+        else:
+            metrics["time/shared_steps_per_s"] = len(self._window["shared/lr"]) / seconds
+        self._window = {}
+        self.tracker.scalars({**metrics, **memory_metrics()}, step=self.position.num_architectures)
+        self.tracker.flush()
+
+    def _exploration_metrics(self) -> dict[str, float]:
+        proposed = np.array(self._proposed)
+        skips = [column for column, decision in enumerate(self.space.decisions) if decision.kind == "skip"]
+        metrics = {
+            "search/unique_fraction": len({tuple(row) for row in self._proposed}) / len(self._proposed),
+            "search/best_so_far": self.position.best_reward or 0.0,
+        }
+        if skips:
+            metrics["controller/skip_rate"] = float(proposed[:, skips].mean())
+        return metrics
+
+    def _end_epoch(self) -> None:
+        every = max(1, self.epochs // NUM_PICTURES)
+        if self._proposed and (self.position.epoch % every == 0 or self.position.epoch == self.epochs - 1):
+            self._draw_policy()
+        self._proposed = []
+        self.position.epoch += 1
+        self.position.shared_steps = self.position.controller_steps = 0
+
+    def _draw_policy(self) -> None:
+        """Show how often each choice was proposed in this epoch, and the architecture proposed last."""
+        proposed, step = np.array(self._proposed), self.position.num_architectures
+        frequencies = [
+            np.bincount(proposed[:, column], minlength=len(decision.choices)) / len(proposed)
+            for column, decision in enumerate(self.space.decisions)
+        ]
+        names = [decision.name for decision in self.space.decisions]
+        self.tracker.decision_probabilities(
+            names, [decision.choices for decision in self.space.decisions], frequencies, step=step
+        )
+        modal = [int(frequency.argmax()) for frequency in frequencies]
+        graph = self.space.graph(self.space.decode(modal))
+        title = f"most frequent choices, epoch {self.position.epoch + 1}"
+        self.tracker.image("architecture/most_frequent", drawing_array(graph, title=title), step=step)
+
+    def checkpoint(self) -> None:
+        """Write everything that the search needs to go on."""
+        self.tracker.flush()
+        self._save(self.state_dict())
+        self._last_save = time.monotonic()
+
+    def state_dict(self) -> State:
+        """Return all state: position, collected metrics, every part's state, file positions."""
+        return {
+            "position": vars(self.position).copy(),
+            "window": {tag: list(values) for tag, values in self._window.items()},
+            "proposed": [list(row) for row in self._proposed],
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "tracker": dict(self.tracker.state()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; the tracker is built from its own part of the state."""
+        self.position = Position(**state["position"])
+        self._window = {tag: list(values) for tag, values in state["window"].items()}
+        self._proposed = [list(row) for row in state["proposed"]]
+        for name, part in self._parts.items():
+            part.load_state_dict(state["parts"][name])
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of the whole search."""
+        with_controller = max(0, self.epochs - self.schedule.warmup_epochs)
+        return self.epochs * self.shared_steps + with_controller * self.schedule.controller_steps
+
+    @property
+    def steps_done(self) -> int:
+        """Environment steps completed."""
+        position = self.position
+        with_controller = max(0, position.epoch - self.schedule.warmup_epochs)
+        complete = position.epoch * self.shared_steps + with_controller * self.schedule.controller_steps
+        return complete + position.shared_steps + position.controller_steps

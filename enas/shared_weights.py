@@ -1,0 +1,247 @@
+"""The shared weights: one supernet with its optimizer and data streams, trained path by path and asked for rewards.
+
+Everything random is a function of (seed, step), so the only state is the weights, the optimizer's moments and two counters.
+Weights outside the sampled paths have no gradient: no decay, no momentum, no optimizer cost. (The authors' L2 term also shrinks
+inactive weights; that is left out.) Training and evaluation share no graph, so no gradient passes from a reward to the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from enas.children.base import Child
+from enas.children.batch_norm import batch_norms, batch_statistics, fresh_statistics, set_accumulating
+from enas.configs import Precision, SharedConfig
+from enas.datasets.augment import Augmentation
+from enas.datasets.batches import Batch, BatchStream
+from enas.datasets.images import ImageData, ImageSplit
+from enas.devices import autocast
+from enas.optimization import clip_gradients, make_sgd, set_learning_rate
+from enas.schedules import cosine_restarts
+from enas.seeding import derive_generator, derive_seed
+from enas.spaces.base import ChildConfig, SearchSpace
+from enas.types import Evaluation, PathBatch, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainMetrics:
+    """What one shared step gave, still on the device.
+
+    Attributes:
+        loss: scalar, the weighted sum of the paths' cross-entropies in nats.
+        accuracy: float (M,), fraction of the training minibatch that each path got right.
+        grad_norm: scalar, L2 norm of the gradient before clipping.
+        learning_rate: of this step.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    grad_norm: Tensor
+    learning_rate: float
+
+
+class SharedWeights:
+    """A supernet in training.
+
+    Args:
+        child_config: the space and its network.
+        data: only its train and valid splits are read.
+        config: see `SharedConfig`.
+        augmentation: of training minibatches.
+        seed: weights, minibatches, augmentation and dropout follow from it.
+        device: where the network and the images live.
+        precision: of forward passes; weights stay fp32.
+
+    Raises: ValueError where a split is smaller than a minibatch.
+    """
+
+    def __init__(
+        self,
+        child_config: ChildConfig,
+        data: ImageData,
+        config: SharedConfig,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+    ) -> None:
+        self.child_config = child_config
+        self.space: SearchSpace[Any] = child_config.make_space()
+        self.config = config
+        self.image_shape = data.image_shape
+        self.num_classes = data.num_classes
+        self.device = torch.device(device)
+        self.precision: Precision = precision
+        self._train, self._valid = data.train, _shuffled(data.valid)
+        self._mean, self._std = data.mean, data.std
+        self._augmentation = augmentation
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Start a new search: fresh weights, optimizer, minibatches and counters."""
+        self.seed = seed
+        self.num_train_steps = 0
+        self.num_evaluations = 0
+        self.memory_format = torch.contiguous_format
+        child = self.child_config.make_child(image_shape=self.image_shape, num_classes=self.num_classes)
+        child.reset_parameters(derive_generator(seed, "weights"))
+        self.child: Child = child.to(self.device).to(memory_format=self.memory_format)
+        self._norms = batch_norms(self.child)
+        self.optimizer = make_sgd(
+            self.child.parameters(),
+            learning_rate=self.config.learning_rate,
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+        )
+        self.train_stream = self._stream(self._train, "train", self.config.batch_size, self._augmentation)
+        self.valid_stream = self._stream(self._valid, "valid", self.config.valid_batch_size, None)
+        self.steps_per_epoch = self.config.steps_per_epoch or self.train_stream.num_batches
+
+    def _stream(self, split: ImageSplit, name: str, batch_size: int, augmentation: Augmentation | None) -> BatchStream:
+        return BatchStream(
+            split,
+            batch_size=batch_size,
+            seed=derive_seed(self.seed, name),
+            mean=self._mean,
+            std=self._std,
+            augmentation=augmentation,
+            device=self.device,
+            memory_format=self.memory_format,
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next training step."""
+        return cosine_restarts(
+            self.num_train_steps // self.steps_per_epoch,
+            maximum=self.config.learning_rate,
+            minimum=self.config.learning_rate_min,
+            first=self.config.restart_epochs,
+            factor=self.config.restart_factor,
+        )
+
+    def train_step(self, paths: PathBatch) -> TrainMetrics:
+        """Train the sampled paths on one minibatch: gradients of all paths are accumulated, then one optimizer step."""
+        self._set_training(True)
+        batch = self.train_stream.batch(self.num_train_steps)
+        generator = derive_generator(self.seed, "dropout", self.num_train_steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, accuracies = [], []
+        for row, weight in zip(paths.tokens, paths.loss_weights.tolist(), strict=True):
+            with autocast(self.device, self.precision):
+                output = self.child(batch.images, self.space.decode(row), generator=generator)
+            logits = output.logits.float()
+            loss = nn.functional.cross_entropy(logits, batch.labels)
+            if output.penalty is not None:
+                loss = loss + output.penalty
+            (weight * loss).backward()
+            losses.append(weight * loss.detach())
+            accuracies.append((logits.detach().argmax(dim=1) == batch.labels).float().mean())
+        learning_rate = self.learning_rate
+        grad_norm = clip_gradients(self.child.parameters(), self.config.grad_clip)
+        set_learning_rate(self.optimizer, learning_rate)
+        self.optimizer.step()
+        self.num_train_steps += 1
+        return TrainMetrics(
+            loss=torch.stack(losses).sum(),
+            accuracy=torch.stack(accuracies),
+            grad_norm=grad_norm,
+            learning_rate=learning_rate,
+        )
+
+    def evaluate(self, architectures: Sequence[Any]) -> Evaluation:
+        """Measure architectures on validation minibatches, as rewards are; the next call reads the next minibatches."""
+        own = self.config.reward_batch == "own"
+        count = len(architectures) if own else 1
+        first, self.num_evaluations = self.num_evaluations, self.num_evaluations + count
+        return self._measure(architectures, lambda index: [self.valid_stream.batch(first + (index if own else 0))])
+
+    def evaluate_all(self, architectures: Sequence[Any]) -> Evaluation:
+        """Measure architectures on the whole validation split; minibatch counters stay as they are."""
+        return self._measure(
+            architectures, lambda _: self.valid_stream.whole(even_chunk(self._valid, self.config.valid_batch_size))
+        )
+
+    @torch.no_grad()
+    def _measure(self, architectures: Sequence[Any], batches_of: Any) -> Evaluation:
+        self._set_training(False)
+        totals, num_examples = [], 0
+        for index, architecture in enumerate(architectures):
+            with self._reward_statistics(architecture):
+                total, num_examples = self._score(architecture, batches_of(index))
+            totals.append(total)
+        correct, loss = torch.stack(totals).double().cpu().numpy().T / num_examples
+        return Evaluation(accuracy=correct, loss=loss, num_examples=num_examples)
+
+    def _score(self, architecture: Any, batches: Sequence[Batch] | Iterator[Batch]) -> tuple[Tensor, int]:
+        """Return (number right, sum of losses) as a tensor (2,) on the device, and how many examples there were."""
+        total, num_examples = torch.zeros(2, device=self.device), 0
+        for batch in batches:
+            with autocast(self.device, self.precision):
+                logits = self.child(batch.images, architecture).logits
+            loss = nn.functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
+            total += torch.stack([(logits.argmax(dim=1) == batch.labels).sum().float(), loss])
+            num_examples += len(batch.labels)
+        return total, num_examples
+
+    @contextmanager
+    def _reward_statistics(self, architecture: Any) -> Iterator[None]:
+        """Give BatchNorm the statistics that the configured mode measures with."""
+        if self.config.batch_norm == "running":
+            yield
+        elif self.config.batch_norm == "batch":
+            with batch_statistics(self._norms):
+                yield
+        else:
+            with fresh_statistics(self._norms):
+                set_accumulating(self._norms, True)
+                calibration = self._stream(self._train, "recalibration", self.config.batch_size, None)
+                for step in range(self.config.recalibration_batches):
+                    self.child(calibration.batch(step).images, architecture)
+                set_accumulating(self._norms, False)
+                yield
+
+    def _set_training(self, training: bool) -> None:
+        if self.child.training != training:
+            self.child.train(training)
+
+    def state_dict(self) -> State:
+        """Return weights, optimizer moments, seed and counters."""
+        return {
+            "child": self.child.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seed": self.seed,
+            "num_train_steps": self.num_train_steps,
+            "num_evaluations": self.num_evaluations,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.reset(state["seed"])
+        self.child.load_state_dict(state["child"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.num_train_steps = state["num_train_steps"]
+        self.num_evaluations = state["num_evaluations"]
+
+
+def even_chunk(split: ImageSplit, most: int) -> int:
+    """Return a chunk size of at most `most` that cuts a split into pieces of nearly equal size.
+
+    BatchNorm's batch statistics on a short last piece would be another measurement than on the rest.
+    """
+    pieces = -(-len(split) // most)
+    return int(np.ceil(len(split) / pieces))
+
+
+def _shuffled(split: ImageSplit) -> ImageSplit:
+    """Return a split in a fixed random order: pieces of a split sorted by class would have odd batch statistics."""
+    order = torch.randperm(len(split), generator=derive_generator(0, "validation order"))
+    return ImageSplit(images=split.images[order], labels=split.labels[order])

@@ -1,0 +1,111 @@
+"""What a step of the environments does in each phase; the single and the vector environment share it.
+
+`shared`: one training step of the shared weights on the given paths; the reward is the accuracy on the training minibatch (no
+validation forward). `controller`: the weights are frozen; the reward comes from validation minibatches. `both`: train, then
+measure, for RL libraries that know no phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+
+from enas.configs import Phase
+from enas.rewards import Reward
+from enas.shared_weights import SharedWeights
+from enas.types import FloatArray, IntArray, PathBatch
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+class PhaseRunner:
+    """Runs steps on shared weights and remembers the phase.
+
+    Args:
+        shared: the shared weights; several runners may lie over the same ones.
+        reward: from a measurement to the reward of each architecture.
+        phase: the phase at the start, and after a seeded reset that names none.
+
+    Raises: ValueError for an unknown phase.
+    """
+
+    def __init__(self, shared: SharedWeights, *, reward: Reward, phase: Phase) -> None:
+        self.shared = shared
+        self.num_decisions = len(shared.space.decisions)
+        self.reward = reward
+        self._first_phase = _check_phase(phase)
+        self.phase: Phase = phase
+        self.last: tuple[IntArray, FloatArray] | None = None  # tokens (N, D) and rewards (N,) of the last step, for rendering
+        self._loss_weights: FloatArray | None = None
+
+    def reset(self, *, seed: int | None, options: Mapping[str, Any] | None) -> None:
+        """Start a new search if a seed is given; take `phase` and `loss_weights` (M,) from the options.
+
+        Raises: ValueError for unknown options or phases.
+        """
+        options = options or {}
+        unknown = sorted(set(options) - {"phase", "loss_weights"})
+        if unknown:
+            raise ValueError(f"options: expected 'phase' and 'loss_weights', got {', '.join(map(repr, unknown))}")
+        if seed is not None:
+            self.shared.reset(seed)
+            self.phase, self._loss_weights, self.last = self._first_phase, None, None
+        if "phase" in options:
+            self.phase = _check_phase(options["phase"])
+        if "loss_weights" in options:
+            self._loss_weights = np.asarray(options["loss_weights"], dtype=np.float64)
+
+    def step(self, actions: Any) -> tuple[FloatArray, dict[str, FloatArray]]:
+        """Run one step on N architectures.
+
+        Args: actions: integers (N, D).
+        Returns: rewards (N,) and what was measured, each (N,).
+        Raises: ValueError for actions outside the space.
+        """
+        tokens = self._check_actions(actions)
+        info: dict[str, FloatArray] = {}
+        rewards = np.zeros(len(tokens))
+        if self.phase != "controller":
+            rewards = self._train(tokens, info)
+        if self.phase != "shared":
+            rewards = self._measure(tokens, info)
+        self.last = (tokens, rewards)
+        return rewards, info
+
+    def _train(self, tokens: IntArray, info: dict[str, FloatArray]) -> FloatArray:
+        weights = np.full(len(tokens), 1 / len(tokens)) if self._loss_weights is None else self._loss_weights
+        if weights.shape != (len(tokens),):
+            raise ValueError(f"loss_weights: expected one for each of {len(tokens)} architectures, got shape {weights.shape}")
+        metrics = self.shared.train_step(PathBatch(tokens=tokens, loss_weights=weights))
+        accuracy = metrics.accuracy.double().cpu().numpy()
+        everyone = np.ones(len(tokens))
+        info["train_accuracy"] = accuracy
+        info["train_loss"] = float(metrics.loss) * everyone
+        info["grad_norm"] = float(metrics.grad_norm) * everyone
+        info["learning_rate"] = metrics.learning_rate * everyone
+        return accuracy
+
+    def _measure(self, tokens: IntArray, info: dict[str, FloatArray]) -> FloatArray:
+        evaluation = self.shared.evaluate([self.shared.space.decode(row) for row in tokens])
+        info["accuracy"] = evaluation.accuracy
+        info["loss"] = evaluation.loss
+        return self.reward(evaluation)
+
+    def _check_actions(self, actions: Any) -> IntArray:
+        tokens = np.asarray(actions)
+        if tokens.ndim != 2 or tokens.shape[1] != self.num_decisions or not np.issubdtype(tokens.dtype, np.integer):
+            raise ValueError(
+                f"action: expected whole numbers of shape (N, {self.num_decisions}), got {tokens.dtype} of shape {tokens.shape}"
+            )
+        for row in tokens:
+            self.shared.space.validate(row)
+        return tokens.astype(np.int64)
+
+
+def _check_phase(phase: object) -> Phase:
+    for known in PHASES:
+        if phase == known:
+            return known
+    raise ValueError(f"phase: expected one of {', '.join(PHASES)}, got {phase!r}")

@@ -1,0 +1,132 @@
+"""One architecture a step on a shared-weight child, as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from enas.assemble import load_shared_weights
+from enas.configs import DeviceName, Phase
+from enas.rewards import REWARDS, Reward, accuracy
+from enas.shared_weights import SharedWeights
+from enas.types import IntArray
+from envs.phases import PhaseRunner
+from envs.rendering import RENDER_MODES, check_render_mode, render_rows
+
+Observation = npt.NDArray[np.float32]
+
+
+def observation_space() -> gym.spaces.Box:
+    """Return the space of the one observation there is: a single zero. An architecture is chosen at once, from nothing."""
+    return gym.spaces.Box(0.0, 1.0, (1,), np.float32)
+
+
+class SharedWeightEnv(gym.Env[Any, Any]):
+    """Propose an architecture; the step trains it with shared weights and tells its validation accuracy.
+
+    ## Action Space
+    `MultiDiscrete`: one number per decision of the search space, the whole architecture at once. Anything else raises ValueError.
+
+    ## Observation Space
+    `Box(0, 1, (1,))`, always zero: each episode is one step, a bandit over architectures.
+
+    ## Rewards
+    Phase `both` (default): one training step on the architecture's path, then its reward on a validation minibatch. Phase
+    `shared`: the training step alone; reward: accuracy on the training minibatch. Phase `controller`: the measurement alone,
+    weights frozen. `reset(options={"phase": ...})` switches; the phase lasts until a reset names another.
+
+    ## Episode End
+    Every step terminates. `info` holds `accuracy` and `loss` of the measurement, `train_accuracy`, `train_loss`, `grad_norm` and
+    `learning_rate` of the training step.
+
+    ## Starting State
+    `reset(seed=s)` starts a new search: fresh weights, minibatches and counters, and the constructor's phase. A plain `reset()`
+    goes on with the same weights.
+
+    ## Arguments
+    Args:
+        shared: the shared weights.
+        reward: from a measurement to the reward.
+        phase: `both`, `shared` or `controller`.
+        render_mode: `ansi`, `rgb_array` or None; shows the last architecture.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 4}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        shared: SharedWeights,
+        *,
+        reward: Reward = accuracy,
+        phase: Phase = "both",
+        render_mode: str | None = None,
+    ) -> None:
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        self.runner = PhaseRunner(shared, reward=reward, phase=phase)
+        self.observation_space = observation_space()
+        self.action_space = gym.spaces.MultiDiscrete(shared.space.num_choices)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; with a seed, a new search. Options: `phase`, `loss_weights`."""
+        super().reset(seed=seed)
+        self.runner.reset(seed=seed, options=options)
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action: IntArray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Run one architecture, integers (D,)."""
+        rewards, info = self.runner.step(np.asarray(action)[None])
+        single = {name: float(values[0]) for name, values in info.items()}
+        return np.zeros(1, dtype=np.float32), float(rewards[0]), True, False, single
+
+    def render(self) -> Any:
+        """Return the last architecture as text (`ansi`) or as an RGB array, uint8 (H, W, 3); None without a render mode."""
+        if self.render_mode is None:
+            return None
+        return render_rows(self.runner, self.render_mode, 1)[0]
+
+
+def make_env(
+    *,
+    space: str,
+    data: str = "digits",
+    data_dir: str = "data",
+    child: Mapping[str, Any] | None = None,
+    shared: Mapping[str, Any] | None = None,
+    reward: str = "accuracy",
+    phase: Phase = "both",
+    seed: int = 0,
+    device: DeviceName = "auto",
+    render_mode: str | None = None,
+) -> SharedWeightEnv:
+    """Build the environment from plain values, as `gym.make("enas/Macro-v0", child={"num_layers": 4})` does.
+
+    Args:
+        space: name of the search space.
+        data: name of a data set, or `npz:FILE`.
+        data_dir: where data sets are found or downloaded to.
+        child: fields of the space's configuration, such as `num_layers`, `filters`.
+        shared: fields of `enas.configs.SharedConfig`, such as `batch_size`.
+        reward: name of a reward.
+        phase: see `SharedWeightEnv`.
+        seed: of the weights before the first seeded reset.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        render_mode: see `SharedWeightEnv`.
+
+    Raises: ValueError for a value that is not known or does not fit.
+    """
+    weights = load_shared_weights(
+        space=space, data=data, data_dir=data_dir, child=child or {}, shared=shared or {}, seed=seed, device=device
+    )
+    return SharedWeightEnv(weights, reward=find_reward(reward), phase=phase, render_mode=render_mode)
+
+
+def find_reward(name: str) -> Reward:
+    """Return a reward by its name. Raises ValueError for an unknown one."""
+    if name not in REWARDS:
+        raise ValueError(f"reward: expected one of {', '.join(REWARDS)}, got {name!r}")
+    return REWARDS[name]
