@@ -21,6 +21,22 @@ def require(condition: bool, name: str, expected: str, actual: object) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """How many images a search sees."""
+
+    num_train: int | None = None
+    """Training images, the first of each class in proportion; None for all that validation leaves."""
+    num_valid: int | None = None
+    """Validation images, taken from the training images; None for the data set's own number."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in ("num_train", "num_valid"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, "at least 1", value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """How training images are varied; validation and test images never are."""
 

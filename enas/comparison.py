@@ -1,0 +1,93 @@
+"""Did the search beat random architectures? A difference of means with its interval, and the answer in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Searched against random test accuracies, fractions.
+
+    Attributes:
+        searched_mean, random_mean: means.
+        searched_deviation, random_deviation: standard deviations (n - 1); NaN for n = 1.
+        num_searched, num_random: how many trainings each mean is over.
+        difference: searched minus random.
+        interval: 95 % interval of the difference (Welch); None where a side has a single value.
+    """
+
+    searched_mean: float
+    random_mean: float
+    searched_deviation: float
+    random_deviation: float
+    num_searched: int
+    num_random: int
+    difference: float
+    interval: tuple[float, float] | None
+
+    @property
+    def verdict(self) -> str:
+        """`yes`, `no` or `not shown`: whether the search beat random architectures."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+            return "not shown"
+        return "yes" if self.interval[0] > 0 else "no"
+
+    def in_words(self) -> str:
+        """Return the verdict as a sentence with its figures, in percentage points."""
+        points = f"{100 * self.difference:+.2f} points"
+        if self.interval is None:
+            return f"Not shown that the search beat random architectures: {points}, but n=1 gives no interval."
+        figures = f"{points}, 95 % interval {100 * self.interval[0]:+.2f} to {100 * self.interval[1]:+.2f}"
+        if self.verdict == "yes":
+            return f"The search beat random architectures: {figures}."
+        if self.verdict == "no":
+            return f"The search did worse than random architectures: {figures}."
+        return f"Not shown that the search beat random architectures: {figures} includes zero."
+
+
+def compare(searched: Sequence[float], random: Sequence[float]) -> Comparison:
+    """Compare accuracies of the searched architecture (a value a seed) with those of random architectures (a value each).
+
+    The interval treats the searched values as the spread of training alone, and the random ones as the spread of architectures
+    and training; it says nothing about repeating the search.
+    """
+    return Comparison(
+        searched_mean=float(np.mean(searched)),
+        random_mean=float(np.mean(random)),
+        searched_deviation=deviation(searched),
+        random_deviation=deviation(random),
+        num_searched=len(searched),
+        num_random=len(random),
+        difference=float(np.mean(searched) - np.mean(random)),
+        interval=welch_interval(searched, random),
+    )
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Return the sample standard deviation; NaN for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def welch_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of mean(first) - mean(second) (Welch 1947); None where a side has fewer than two values."""
+    if min(len(first), len(second)) < 2:
+        return None
+    if np.ptp(first) == 0 and np.ptp(second) == 0:
+        difference = float(np.mean(first) - np.mean(second))
+        return difference, difference
+    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean (Student); None for a single value."""
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation(values) / math.sqrt(len(values))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half

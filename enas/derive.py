@@ -1,0 +1,35 @@
+"""From a finished search to its answer: candidates measured on the whole validation set, best first (Pham et al. 2018, 2.2).
+
+Rewards are measured on single minibatches while the weights move; a ranking needs every candidate on the same images under the
+final weights. The test split plays no part here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from enas.shared_weights import SharedWeights
+from enas.types import IntArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An architecture and what the shared weights say of it.
+
+    Attributes:
+        tokens: of the search's space.
+        valid_accuracy: fraction of the whole validation split.
+        valid_loss: mean cross-entropy there, nats.
+    """
+
+    tokens: tuple[int, ...]
+    valid_accuracy: float
+    valid_loss: float
+
+
+def rank_candidates(shared: SharedWeights, tokens: IntArray) -> list[Candidate]:
+    """Measure architectures, int64 (K, D), on the whole validation split; the highest accuracy comes first (ties: lower loss)."""
+    evaluation = shared.evaluate_all([shared.space.decode(row) for row in tokens])
+    rows = zip(tokens.tolist(), evaluation.accuracy.tolist(), evaluation.loss.tolist(), strict=True)
+    candidates = [Candidate(tokens=tuple(row), valid_accuracy=accuracy, valid_loss=loss) for row, accuracy, loss in rows]
+    return sorted(candidates, key=lambda candidate: (-candidate.valid_accuracy, candidate.valid_loss, candidate.tokens))

@@ -1,0 +1,139 @@
+"""The answer of a search as files, and back: an architecture, its drawing, its network with the inherited weights.
+
+`best_architecture.json` says everything about the network; `best_architecture.safetensors` holds its part of the shared weights;
+`best_architecture.svg` and `.png` draw it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from enas.assemble import make_child_config
+from enas.checkpoint import write_atomically
+from enas.children.base import Child, copy_inherited
+from enas.children.cost import Cost, measure_cost
+from enas.derive import Candidate
+from enas.draw import save_drawing
+from enas.shared_weights import SharedWeights
+from enas.spaces.base import ChildConfig
+
+ANSWER = "best_architecture"
+
+
+class DerivedNetwork(nn.Module):
+    """One architecture as an ordinary module: images in, logits out.
+
+    Args:
+        child: the standalone network.
+        architecture: the one it was built for.
+        mean, std: per channel, fractions, of the data it was searched on.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, child: Child, architecture: Any, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.child = child
+        self.architecture = architecture
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images, float (B, C, H, W) in [0, 1] (divide uint8 by 255 first): logits (B, num_classes)."""
+        logits: Tensor = self.child((images - self.mean) / self.std, self.architecture).logits
+        return logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer of a search.
+
+    Attributes:
+        architecture: a member of the space.
+        candidate: its tokens and shared-weight measurements.
+        cost: of its standalone network.
+        text: in the format others use for the space.
+    """
+
+    architecture: Any
+    candidate: Candidate
+    cost: Cost
+    text: str
+
+
+def save_answer(
+    folder: Path, shared: SharedWeights, candidate: Candidate, *, mean: Sequence[float], std: Sequence[float]
+) -> Answer:
+    """Write the files of an answer into a run folder."""
+    space, config = shared.space, shared.child_config
+    architecture = space.decode(candidate.tokens)
+    cost = measure_cost(config, architecture, image_shape=shared.image_shape, num_classes=shared.num_classes)
+    answer = Answer(architecture=architecture, candidate=candidate, cost=cost, text=space.to_text(architecture))
+    record = {
+        "space": space.name,
+        "text": answer.text,
+        "tokens": list(candidate.tokens),
+        "architecture": architecture.to_json(),
+        "valid_accuracy": candidate.valid_accuracy,
+        "valid_loss": candidate.valid_loss,
+        "parameters": cost.parameters,
+        "flops": cost.flops,
+        "network": {
+            "child": asdict(config),  # type: ignore[call-overload]
+            "image_shape": list(shared.image_shape),
+            "num_classes": shared.num_classes,
+            "mean": list(mean),
+            "std": list(std),
+        },
+    }
+    network = config.make_child(image_shape=shared.image_shape, num_classes=shared.num_classes, architecture=architecture)
+    copy_inherited(shared.child, network)
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / f"{ANSWER}.safetensors")
+    title = f"shared-weight validation accuracy {candidate.valid_accuracy:.2%}, {cost.parameters:,} parameters"
+    for suffix in ("svg", "png"):
+        save_drawing(space.graph(architecture), folder / f"{ANSWER}.{suffix}", title=title)
+    write_atomically(folder / f"{ANSWER}.json", json.dumps(record, indent=2) + "\n")
+    return answer
+
+
+def read_answer(path: Path) -> dict[str, Any]:
+    """Read a run folder's answer, or an architecture file. Raises ValueError naming the file and what it lacks."""
+    file = path / f"{ANSWER}.json" if path.is_dir() else path
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{file}: expected the answer of a finished search, got no such file") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file}: expected a JSON file, got {error}") from error
+    missing = [key for key in ("space", "architecture", "network") if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise ValueError(f"{file}: expected the answer of a search; it lacks {', '.join(missing)}")
+    return dict(record)
+
+
+def load_derived(folder: Path, *, child_config: ChildConfig | None = None) -> DerivedNetwork:
+    """Return the network that a finished run derived, with its inherited weights, in evaluation mode.
+
+    Args:
+        folder: of the run.
+        child_config: of the run's space; needed only for a space that is not among `enas.spaces.SPACES`.
+    """
+    record = read_answer(folder)
+    network = record["network"]
+    config = child_config or make_child_config(record["space"], network["child"])
+    architecture = config.make_space().from_json(record["architecture"])
+    channels, height, width = network["image_shape"]
+    child = config.make_child(
+        image_shape=(channels, height, width), num_classes=network["num_classes"], architecture=architecture
+    )
+    child.load_state_dict(load_file(folder / f"{ANSWER}.safetensors"))
+    return DerivedNetwork(child, architecture, mean=network["mean"], std=network["std"]).eval()

@@ -1,0 +1,208 @@
+"""Training one architecture from scratch and measuring it on the test split: the only place that reads it.
+
+SGD with Nesterov momentum, one cosine from the largest to the smallest learning rate, the data set's augmentation with cutout, as
+in the authors' `scripts/cifar10_macro_final.sh`. Training is a pure function of its arguments: killed and resumed from its last
+checkpoint, it ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from enas.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from enas.children.base import Child
+from enas.children.cost import count_parameters
+from enas.configs import Precision, RetrainConfig
+from enas.datasets.augment import Augmentation
+from enas.datasets.batches import BatchStream
+from enas.datasets.images import ImageData, ImageSplit
+from enas.devices import autocast
+from enas.optimization import clip_gradients, make_sgd, set_learning_rate
+from enas.schedules import cosine
+from enas.seeding import derive_generator, derive_seed
+from enas.spaces.base import ChildConfig
+from enas.types import State
+
+NUM_MEASUREMENTS = 10
+"""How often in a training the test accuracy is measured, the last time at the end."""
+CHECKPOINT_SECONDS = 60.0
+_TEST_BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainResult:
+    """What one training gave.
+
+    Attributes:
+        test_accuracy: fraction of the test split after the last epoch.
+        best_test_accuracy: the highest of the measurements on the way; chosen on the test split, so never a result by itself.
+        train_loss: mean cross-entropy of the last epoch, nats.
+        parameters: of the network.
+        seed: of weights, minibatches, augmentation and dropout.
+    """
+
+    test_accuracy: float
+    best_test_accuracy: float
+    train_loss: float
+    parameters: int
+    seed: int
+
+
+class Retraining:
+    """One architecture's training from scratch.
+
+    Args:
+        child_config: width and depth.
+        architecture: a member of its space.
+        data: trained on train (and valid, if the configuration says so), measured on test.
+        config: see `RetrainConfig`.
+        augmentation: of training minibatches.
+        seed: everything random follows from it.
+        device, precision: where and in which format forward passes run.
+    """
+
+    def __init__(
+        self,
+        child_config: ChildConfig,
+        architecture: Any,
+        data: ImageData,
+        config: RetrainConfig,
+        *,
+        augmentation: Augmentation | None,
+        seed: int,
+        device: torch.device,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.architecture = architecture
+        self.config = config
+        self.seed = seed
+        self.device = device
+        self.precision: Precision = precision
+        data = data.with_valid_in_train() if config.use_valid else data
+        self.train_stream = self._stream(data, data.train, config.batch_size, augmentation)
+        self.test_stream = self._stream(data, data.test, min(_TEST_BATCH, len(data.test)), None)
+        child = child_config.make_child(image_shape=data.image_shape, num_classes=data.num_classes, architecture=architecture)
+        child.reset_parameters(derive_generator(seed, "weights"))
+        self.child: Child = child.to(device)
+        self.optimizer = make_sgd(
+            self.child.parameters(),
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.step = 0
+        self.num_steps = config.epochs * self.train_stream.num_batches
+        self.epoch_losses: list[float] = []  # of the epoch under way
+        self.history: list[dict[str, float]] = []  # a row a measurement
+
+    def _stream(self, data: ImageData, split: ImageSplit, batch_size: int, augmentation: Augmentation | None) -> BatchStream:
+        return BatchStream(
+            split,
+            batch_size=batch_size,
+            seed=derive_seed(self.seed, "train"),
+            mean=data.mean,
+            std=data.std,
+            augmentation=augmentation,
+            device=self.device,
+        )
+
+    def train_epoch(self) -> None:
+        """Train for the rest of the current epoch."""
+        self.child.train()
+        losses = []
+        for _ in range(self.train_stream.num_batches):
+            batch = self.train_stream.batch(self.step)
+            generator = derive_generator(self.seed, "dropout", self.step)
+            self.optimizer.zero_grad(set_to_none=True)
+            with autocast(self.device, self.precision):
+                output = self.child(batch.images, self.architecture, generator=generator)
+            loss = nn.functional.cross_entropy(output.logits.float(), batch.labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            clip_gradients(self.child.parameters(), self.config.grad_clip)
+            set_learning_rate(self.optimizer, self.learning_rate)
+            self.optimizer.step()
+            losses.append(loss.detach())
+            self.step += 1
+        self.epoch_losses = torch.stack(losses).tolist()
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return cosine(self.step / self.num_steps, maximum=self.config.learning_rate, minimum=self.config.learning_rate_min)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.step // self.train_stream.num_batches
+
+    @torch.no_grad()
+    def measure(self) -> float:
+        """Return the accuracy on the whole test split, a fraction."""
+        self.child.eval()
+        correct = torch.zeros((), device=self.device)
+        total = 0
+        for batch in self.test_stream.whole(self.test_stream.batch_size):
+            with autocast(self.device, self.precision):
+                logits = self.child(batch.images, self.architecture).logits
+            correct += (logits.argmax(dim=1) == batch.labels).sum()
+            total += len(batch.labels)
+        return float(correct) / total
+
+    def run(self, folder: Path, *, on_epoch: Callable[[Retraining], None] = lambda _: None) -> RetrainResult:
+        """Train to the end, going on from a checkpoint in `folder` if there is one, and write `result.json` there.
+
+        A folder that already holds a result gives it back untouched.
+        """
+        if (folder / "result.json").exists():
+            return RetrainResult(**json.loads((folder / "result.json").read_text())["result"])
+        folder.mkdir(parents=True, exist_ok=True)
+        if (state := load_checkpoint(folder)) is not None:
+            self.load_state_dict(state)
+        every = max(1, self.config.epochs // NUM_MEASUREMENTS)
+        last_save = time.monotonic()
+        while self.epoch < self.config.epochs:
+            self.train_epoch()
+            if self.epoch % every == 0 or self.epoch == self.config.epochs:
+                loss = sum(self.epoch_losses) / len(self.epoch_losses)
+                self.history.append({"epoch": self.epoch, "train_loss": loss, "test_accuracy": self.measure()})
+            if time.monotonic() - last_save >= CHECKPOINT_SECONDS:
+                save_checkpoint(folder, self.state_dict())
+                last_save = time.monotonic()
+            on_epoch(self)
+        return self._finish(folder)
+
+    def _finish(self, folder: Path) -> RetrainResult:
+        result = RetrainResult(
+            test_accuracy=self.history[-1]["test_accuracy"],
+            best_test_accuracy=max(row["test_accuracy"] for row in self.history),
+            train_loss=self.history[-1]["train_loss"],
+            parameters=count_parameters(self.child),
+            seed=self.seed,
+        )
+        record = {"result": asdict(result), "history": self.history, "architecture": self.architecture.to_json()}
+        write_atomically(folder / "result.json", json.dumps(record, indent=2) + "\n")
+        return result
+
+    def state_dict(self) -> State:
+        """Return weights, optimizer moments, position and history."""
+        return {
+            "child": self.child.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "history": [dict(row) for row in self.history],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore what `state_dict` returned."""
+        self.child.load_state_dict(state["child"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.history = [dict(row) for row in state["history"]]

@@ -1,0 +1,399 @@
+"""What a run writes down as it goes, and nothing else writes: `metrics.jsonl`, `architectures.jsonl` and TensorBoard events.
+
+The two JSON files are the record: a line a call of `scalars`, a line an architecture. `tb/` shows the same run to people.
+The step of everything is the number of architectures evaluated so far, so that strategies lie over each other in one chart.
+
+A killed run goes on as if nothing had happened: `Tracker.state` is part of every checkpoint, and a tracker that starts from it
+first cuts all files back to what they held then. Event files are cut too, beyond TensorBoard's own `purge_step`: its readers
+purge scalars, images and histograms, but not texts.
+
+Not covered: anything that is written once and whole, such as checkpoints, drawings on disk and reports.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from enas.types import FloatArray
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LAYOUT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "Reward": {"reward": ("controller/reward", "controller/reward_best", "controller/baseline", "search/best_so_far")},
+    "Shared weights": {"loss": ("shared/loss",), "accuracy": ("shared/accuracy",)},
+    "Exploration": {"entropy": ("controller/entropy",), "unique architectures": ("search/unique_fraction",)},
+    "Speed": {"architectures per second": ("time/architectures_per_s",), "shared steps per second": ("time/shared_steps_per_s",)},
+}
+"""TensorBoard's page Custom Scalars: category -> chart -> the tags in it."""
+
+_DISPLAY_BINS = 30  # TensorBoard redraws every histogram with so many bars between its lowest and its highest edge
+_TRACE = 1e-9  # TensorBoard cuts empty bars off both ends; a trace in them holds the axis still
+
+
+class TrackerState(TypedDict):
+    """How far the files of a run had come; plain values, made for a checkpoint.
+
+    Keys:
+        metrics_bytes, architectures_bytes: sizes of the two JSON files.
+        event_bytes: size of each TensorBoard event file, by name.
+        step: the largest step written.
+        elapsed: seconds the run had taken, over all its sessions.
+    """
+
+    metrics_bytes: int
+    architectures_bytes: int
+    event_bytes: dict[str, int]
+    step: int
+    elapsed: float
+
+
+def initial_state() -> TrackerState:
+    """Return the state before anything is written: starting from it empties what an earlier run left in the folder."""
+    return TrackerState(metrics_bytes=0, architectures_bytes=0, event_bytes={}, step=0, elapsed=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureRow:
+    """A line of `architectures.jsonl`: one evaluation of one architecture.
+
+    Attributes:
+        index: counts the rows of a run from 0.
+        epoch: from 0.
+        phase: `shared`, `controller` or `derive`.
+        step: number of architectures evaluated before this update and by it.
+        tokens: D tokens of the space.
+        reward: what the controller learns from; NaN where the evaluation failed, written as null.
+        accuracy: fraction in [0, 1]; NaN likewise.
+    """
+
+    index: int
+    epoch: int
+    phase: str
+    step: int
+    tokens: Sequence[int]
+    reward: float
+    accuracy: float
+
+    def to_json(self) -> dict[str, object]:
+        """Return the line's fields as JSON types, also where they were given as NumPy's."""
+        return {
+            "index": int(self.index),
+            "epoch": int(self.epoch),
+            "phase": self.phase,
+            "step": int(self.step),
+            "tokens": [int(token) for token in self.tokens],
+            "reward": float(self.reward),
+            "accuracy": float(self.accuracy),
+        }
+
+
+class Tracker:
+    """Writer of one run folder. Close it, or use it as a context manager.
+
+    Args:
+        run_dir: made if it does not exist.
+        start: the state in the checkpoint that the run resumes from; None for a run that starts anew.
+
+    Raises:
+        ValueError: naming the file, if a JSON file holds less than `start` recorded, or, for None, if there is one already.
+    """
+
+    def __init__(self, run_dir: Path, *, start: TrackerState | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        run_dir.mkdir(parents=True, exist_ok=True)
+        metrics, architectures, self._events = run_dir / "metrics.jsonl", run_dir / "architectures.jsonl", run_dir / "tb"
+        if start is None:
+            _require_absent(metrics, architectures)
+        else:
+            _cut({metrics: start["metrics_bytes"], architectures: start["architectures_bytes"]})
+        recorded = start or initial_state()
+        _cut_events(self._events, recorded["event_bytes"])
+        self._has_layout = bool(recorded["event_bytes"])
+        self._step = recorded["step"]
+        self._clock_start = time.monotonic() - recorded["elapsed"]
+        self._last_step: dict[str, int] = {}
+        self._metrics = metrics.open("ab")
+        self._architectures = architectures.open("ab")
+        # Cutting the files is enough for whoever reads them now; purge_step tells a TensorBoard that is already running.
+        purge_step = None if start is None else start["step"] + 1
+        self._writer: SummaryWriter = SummaryWriter(str(self._events), purge_step=purge_step)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run started, by the wall; time between a kill and a resume does not count."""
+        return time.monotonic() - self._clock_start
+
+    def scalars(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """Write metrics: a TensorBoard scalar each, and one line of `metrics.jsonl`, where NaN and infinities become null.
+
+        Args: metrics: by tag, such as `shared/loss`. step: number of architectures evaluated so far.
+        Raises: ValueError for a tag without a group.
+        """
+        values = {tag: float(value) for tag, value in metrics.items()}
+        for tag in values:
+            if "/" not in tag:
+                raise ValueError(f"expected a tag with a group, such as 'shared/loss', got {tag!r}")
+        for tag, value in values.items():
+            self._writer.add_scalar(tag, value, step)
+            self._last_step[tag] = step
+        _append(self._metrics, [{"step": step, "time": round(self.elapsed, 3), **values}])
+        self._reach(step)
+
+    def architectures(self, rows: Iterable[ArchitectureRow]) -> None:
+        """Append a line an architecture to `architectures.jsonl`; equal runs write equal bytes."""
+        _append(self._architectures, (row.to_json() for row in rows))
+
+    def image(self, tag: str, pixels: npt.NDArray[np.uint8], *, step: int) -> None:
+        """Write a picture, uint8 (H, W, 3). Raises ValueError for another shape or type."""
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise ValueError(f"{tag}: expected uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
+        self._writer.add_image(tag, pixels, step, dataformats="HWC")
+        self._reach(step)
+
+    def text(self, tag: str, markdown: str, *, step: int) -> None:
+        """Write a text in Markdown; TensorBoard lists it as `tag/text_summary`."""
+        self._writer.add_text(tag, markdown, step)
+        self._reach(step)
+
+    def histogram(self, tag: str, values: npt.ArrayLike, *, step: int) -> None:
+        """Write the distribution of values of any shape, without those that are not finite; nothing if none is."""
+        numbers = np.asarray(values, dtype=np.float64).ravel()
+        finite = numbers[np.isfinite(numbers)]
+        if finite.size:
+            self._writer.add_histogram(tag, finite, step)
+        self._reach(step)
+
+    def decision_probabilities(
+        self, names: Sequence[str], choices: Sequence[Sequence[str]], probabilities: Sequence[FloatArray], *, step: int
+    ) -> None:
+        """Write how decided a policy is, decision by decision.
+
+        - text `policy/probabilities`: a table with a row a decision and a column a choice;
+        - histogram `policy/max_probability`: over decisions, the probability of the likeliest choice;
+        - histogram `decision/NAME` for a decision with more than two choices: the bar at x = c is the probability of choice c;
+        - histogram `policy/probability_of_LABEL` for all decisions between two choices, the second being LABEL: over these
+          decisions, its probability (for skip connections: `policy/probability_of_yes`).
+
+        Args: names: of D decisions. choices: their labels. probabilities: D arrays (C_d,), each summing to 1.
+        Raises: ValueError if the counts differ.
+        """
+        shapes = [(len(labels),) for labels in choices]
+        if len(names) != len(choices) or shapes != [row.shape for row in probabilities]:
+            raise ValueError(
+                f"expected probabilities {shapes} of {len(names)} decisions, got {[row.shape for row in probabilities]}"
+            )
+        self.text("policy/probabilities", probability_tables(names, choices, probabilities), step=step)
+        open_decisions = [
+            (name, labels, row) for name, labels, row in zip(names, choices, probabilities, strict=True) if len(row) > 1
+        ]
+        self._fractions("policy/max_probability", [row.max() for _, _, row in open_decisions], step=step)
+        for name, _, row in open_decisions:
+            if len(row) > 2:
+                self._bars(f"decision/{name}", row, step=step)
+        second: dict[str, list[float]] = {}
+        for _, labels, row in open_decisions:
+            if len(row) == 2:
+                second.setdefault(labels[1], []).append(row[1])
+        for label, values in second.items():
+            self._fractions(f"policy/probability_of_{label}", values, step=step)
+
+    def hparams(self, config: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
+        """Write the run's row of TensorBoard's page HParams; call it once, at the end: TensorBoard keeps the first.
+
+        Args:
+            config: the row's settings, flat; a bool is shown as `true` or `false`.
+            metrics: the row's results. Each becomes a scalar at the last step unless `scalars` has written it there.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        # torch would write a bool as the number 1 or 0.
+        settings = {name: str(value).lower() if isinstance(value, bool) else value for name, value in config.items()}
+        file_writer: Any = self._writer.file_writer  # add_hparams would open a run of its own beside this one
+        for summary in hparams(settings, dict(metrics)):  # type: ignore[no-untyped-call]
+            file_writer.add_summary(summary)
+        missing = {tag: value for tag, value in metrics.items() if self._last_step.get(tag) != self._step}
+        if missing:
+            self.scalars(missing, step=self._step)
+
+    def layout(self) -> None:
+        """Write the page Custom Scalars (`LAYOUT`), unless the run that this one resumes has done so."""
+        if not self._has_layout:
+            charts = {name: {chart: ["Multiline", list(tags)] for chart, tags in page.items()} for name, page in LAYOUT.items()}
+            self._writer.add_custom_scalars(charts)
+            self._has_layout = True
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system, so that a kill loses nothing of it."""
+        self._writer.flush()  # the JSON files hold no line back
+
+    def state(self) -> TrackerState:
+        """Flush, and return how far the files have come. The JSON files are on disk when this returns."""
+        self.flush()
+        for file in (self._metrics, self._architectures):
+            os.fsync(file.fileno())
+        return TrackerState(
+            metrics_bytes=os.fstat(self._metrics.fileno()).st_size,
+            architectures_bytes=os.fstat(self._architectures.fileno()).st_size,
+            event_bytes={path.name: path.stat().st_size for path in _event_files(self._events)},
+            step=self._step,
+            elapsed=self.elapsed,
+        )
+
+    def close(self) -> None:
+        """Flush and close all files."""
+        self._metrics.close()
+        self._architectures.close()
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _reach(self, step: int) -> None:
+        self._step = max(self._step, step)
+
+    def _fractions(self, tag: str, values: Sequence[float], *, step: int) -> None:
+        """Write a histogram of values in [0, 1], over all of [0, 1]."""
+        if values:
+            counts, edges = np.histogram(values, bins=_DISPLAY_BINS, range=(0.0, 1.0))
+            self._buckets(tag, counts.astype(np.float64), edges, step=step)
+
+    def _bars(self, tag: str, heights: FloatArray, *, step: int) -> None:
+        """Write a histogram that TensorBoard shows as bars of heights[c] around x = c."""
+        # An odd number of its bars a choice puts the middle one on x = c; the outer two stay empty, as gaps.
+        per_choice = max(1, (_DISPLAY_BINS // len(heights) - 1) | 1)
+        gap = int(per_choice > 1)
+        counts = np.zeros(max(_DISPLAY_BINS, len(heights)))
+        for choice, height in enumerate(heights):
+            counts[choice * per_choice + gap : (choice + 1) * per_choice - gap] = height
+        self._buckets(tag, counts, np.arange(len(counts) + 1) / per_choice - 0.5, step=step)
+
+    def _buckets(self, tag: str, counts: FloatArray, edges: FloatArray, *, step: int) -> None:
+        """Write a histogram with given counts (B,) between edges (B + 1,), showing all of that range."""
+        counts = np.maximum(counts, _TRACE)
+        middles = (edges[:-1] + edges[1:]) / 2
+        self._writer.add_histogram_raw(
+            tag,
+            min=float(edges[0]),
+            max=float(edges[-1]),
+            num=float(counts.sum()),
+            sum=float(counts @ middles),
+            sum_squares=float(counts @ middles**2),
+            bucket_limits=edges[1:].tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=step,
+        )
+
+
+def probability_tables(names: Sequence[str], choices: Sequence[Sequence[str]], probabilities: Sequence[FloatArray]) -> str:
+    """Return the choice probabilities of decisions as Markdown tables, probabilities of the likeliest choice in bold.
+
+    A row is a decision and a column a choice; decisions share a table where the labels of one begin with the labels of the other.
+    Two-choice decisions of which several have the same name up to the last slash (the skips of a layer) take less room: a row
+    for that part of the name, a column for the rest, and only the probability of the second choice.
+
+    Args: names: of D decisions. choices: their labels. probabilities: D arrays (C_d,), each summing to 1.
+    """
+    tables: list[tuple[tuple[str, ...], dict[str, FloatArray]]] = []
+    for name, labels, row in zip(names, choices, probabilities, strict=True):
+        for index, (header, rows) in enumerate(tables):
+            shared = min(len(header), len(labels))
+            if header[:shared] == tuple(labels[:shared]):
+                rows[name] = row
+                tables[index] = (max(header, tuple(labels), key=len), rows)
+                break
+        else:
+            tables.append((tuple(labels), {name: row}))
+    return "\n\n".join(_second_choice_table(header, rows) or _choice_table(header, rows) for header, rows in tables)
+
+
+def _choice_table(labels: tuple[str, ...], rows: Mapping[str, FloatArray]) -> str:
+    lines = [_table_row("decision", labels), "|:--" + "|--:" * len(labels) + "|"]
+    for name, row in rows.items():
+        likeliest = int(np.argmax(row))
+        lines.append(_table_row(name, [_cell(value, bold=choice == likeliest) for choice, value in enumerate(row)]))
+    return "\n".join(lines)
+
+
+def _second_choice_table(labels: tuple[str, ...], rows: Mapping[str, FloatArray]) -> str | None:
+    """Return the compact table of two-choice decisions, or None where it would not be more compact."""
+    if any(len(row) != 2 for row in rows.values()):
+        return None
+    cells: dict[str, dict[str, str]] = {}
+    for name, row in rows.items():
+        group, _, rest = name.rpartition("/")
+        cells.setdefault(group, {})[rest] = _cell(row[1], bold=row[1] > row[0])
+    if len(cells) == len(rows):
+        return None
+    columns = list(dict.fromkeys(rest for members in cells.values() for rest in members))
+    lines = [_table_row(f"probability of {labels[1]}", columns), "|:--" + "|--:" * len(columns) + "|"]
+    lines += [_table_row(group, [members.get(rest, "") for rest in columns]) for group, members in cells.items()]
+    return "\n".join(lines)
+
+
+def _cell(probability: float, *, bold: bool) -> str:
+    return f"**{probability:.2f}**" if bold else f"{probability:.2f}"
+
+
+def _table_row(first: str, cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (first, *cells)) + " |"
+
+
+def _append(file: BinaryIO, rows: Iterable[Mapping[str, object]]) -> None:
+    """Append rows as JSON lines with a single write; a float that is not finite becomes null."""
+    lines = []
+    for row in rows:
+        finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        lines.append(json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n")
+    file.write("".join(lines).encode("utf-8"))
+    file.flush()
+
+
+def _require_absent(*paths: Path) -> None:
+    for path in paths:
+        if path.exists():
+            raise ValueError(
+                f"{path}: expected a folder without a run, got one with this file; resume it or choose another folder"
+            )
+
+
+def _cut(sizes: Mapping[Path, int]) -> None:
+    """Cut files back to recorded sizes; a file that is not there counts as empty.
+
+    Raises: ValueError if one is shorter, before any is cut.
+    """
+    actual = {path: path.stat().st_size if path.exists() else 0 for path in sizes}
+    for path, size in sizes.items():
+        if actual[path] < size:
+            raise ValueError(f"{path}: expected at least the {size} bytes that the checkpoint recorded, got {actual[path]}")
+    for path, size in sizes.items():
+        if actual[path] > size:
+            os.truncate(path, size)
+
+
+def _event_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("events.out.tfevents.*"))
+
+
+def _cut_events(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Cut event files back to recorded sizes and delete those that came later; lost ones are only a lost view, no error."""
+    for path in _event_files(folder):
+        if path.name not in sizes:
+            path.unlink()
+        elif path.stat().st_size > sizes[path.name]:
+            os.truncate(path, sizes[path.name])

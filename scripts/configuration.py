@@ -1,0 +1,141 @@
+"""From a command line to a configuration: preset, then a config file, then flags, all read by one parser.
+
+A config file is turned into flags ahead of the user's own, so that every message about a value is the same and names its flag.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+import yaml
+
+from enas.datasets import check_source
+from enas.spaces import SPACES
+from scripts.presets import PRESETS, SearchConfig
+
+CONFIG_FILE = "config.yaml"
+_NOT_SAVED = ("config", "run_dir", "resume")
+_MAY_CHANGE = ("epochs", "device")
+
+ConfigT = TypeVar("ConfigT")
+
+
+def fail(message: str) -> NoReturn:
+    """Print a user's error and exit with 2."""
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(2)
+
+
+def parse_search(arguments: Sequence[str]) -> SearchConfig:
+    """Return the configuration of a search; exits with 2 and a message that names the flag or file where something is wrong."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--preset", "--config", "--space", "--resume"):
+        first.add_argument(flag)
+    known, _ = first.parse_known_args([argument for argument in arguments if argument not in ("-h", "--help")])
+    try:
+        if known.resume is not None:
+            return _resumed(Path(known.resume), arguments)
+        file_values = {} if known.config is None else read_config(Path(known.config))
+        default = _default(known.preset or file_values.get("preset", "quickstart"), known.space or file_values.get("space"))
+        config = parse_flags(SearchConfig, default, [*_to_flags(file_values), *arguments])
+        check_source(config.data, config.data_dir)
+    except ValueError as error:
+        fail(str(error))
+    return config
+
+
+def _default(preset: str, space: str | None) -> SearchConfig:
+    if preset not in PRESETS:
+        raise ValueError(f"--preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+    default = PRESETS[preset]()
+    if space is None or space == default.space:
+        return default
+    if space not in SPACES:
+        raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {space!r}")
+    return replace(default, space=space, child=SPACES[space]())
+
+
+def parse_flags(kind: type[ConfigT], default: ConfigT, arguments: Sequence[str]) -> ConfigT:
+    """Read flags over a default configuration; of a flag given twice the last counts."""
+    return tyro.cli(kind, default=default, args=list(arguments), config=(tyro.conf.FlagConversionOff,))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration file. Raises ValueError naming the file where it is missing, empty or no mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a readable configuration file, got {error}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or not values:
+        raise ValueError(f"{path}: expected a mapping of settings, got {'nothing' if not values else type(values).__name__}")
+    for section in (field.name for field in fields(SearchConfig) if is_dataclass(getattr(PRESETS["quickstart"](), field.name))):
+        if section in values and not isinstance(values[section], dict):
+            raise ValueError(f"{path}: {section}: expected a mapping, got {type(values[section]).__name__}")
+    return values
+
+
+def _to_flags(values: Mapping[str, Any], prefix: str = "--") -> list[str]:
+    """Turn nested settings into flags: {"child": {"num_layers": 4}} into ["--child.num-layers", "4"]."""
+    flags: list[str] = []
+    for name, value in values.items():
+        flag = f"{prefix}{str(name).replace('_', '-')}"
+        if isinstance(value, dict):
+            flags += _to_flags(value, f"{flag}.")
+        elif isinstance(value, list):
+            flags += [flag, *map(str, value)]
+        else:
+            flags += [flag, str(value)]
+    return flags
+
+
+def to_yaml(config: SearchConfig, *, threads: int) -> str:
+    """Return the text of a run's config.yaml: every setting, with the number of threads that the bits depend on."""
+    values = {name: _plain(value) for name, value in asdict(config).items() if name not in _NOT_SAVED}
+    return yaml.safe_dump({**values, "threads": threads}, sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _resumed(run_dir: Path, arguments: Sequence[str]) -> SearchConfig:
+    """Return a run's configuration with the changes that a resumed run may have."""
+    if not (run_dir / CONFIG_FILE).exists():
+        raise ValueError(f"--resume: expected the folder of a run with a {CONFIG_FILE}, got {run_dir}")
+    saved_values = read_config(run_dir / CONFIG_FILE)
+    default = _default(saved_values.get("preset", "quickstart"), saved_values.get("space"))
+    saved = parse_flags(SearchConfig, default, _to_flags(saved_values))
+    config = parse_flags(SearchConfig, saved, arguments)
+    for path, old, new in _differences(asdict(saved), asdict(config)):
+        if path not in (*_MAY_CHANGE, "resume"):
+            flag = path.replace("_", "-")
+            raise ValueError(f"--{flag}: a resumed run may change only --epochs and --device; expected {old}, got {new}")
+    return replace(config, run_dir=run_dir)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for name, value in old.items():
+        if isinstance(value, dict):
+            yield from _differences(value, new[name], f"{prefix}{name}.")
+        elif value != new[name]:
+            yield f"{prefix}{name}", value, new[name]
+
+
+def exit_on_value_error(main: Callable[[], None]) -> None:
+    """Run a command; a ValueError about its input becomes a message and exit status 2."""
+    try:
+        main()
+    except ValueError as error:
+        fail(str(error))
