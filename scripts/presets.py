@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from controllers import EnasConfig, EvolutionConfig, UniformConfig
+from controllers.enas import EnasConfig
+from controllers.evolution import EvolutionConfig
+from controllers.uniform import UniformConfig
 from enas.configs import (
     AugmentConfig,
     DeviceName,
@@ -18,8 +20,8 @@ from enas.configs import (
     SplitConfig,
     require,
 )
-from enas.spaces import MacroConfig
 from enas.spaces.base import ChildConfig
+from enas.spaces.macro import MacroConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,9 @@ def quickstart() -> SearchConfig:
         epochs=70,
         child=MacroConfig(num_layers=6, filters=16, keep_prob=0.9),
         shared=SharedConfig(batch_size=64, valid_batch_size=128, batch_norm="batch", reward_batch="shared"),
-        controller=ControllerSettings(enas=EnasConfig(learning_rate=0.01, skip_weight=0.0, tanh_constant=2.5, baseline_start="first")),
+        controller=ControllerSettings(
+            enas=EnasConfig(learning_rate=0.01, skip_weight=0.0, tanh_constant=2.5, baseline_start="first")
+        ),
         schedule=ScheduleConfig(controller_steps=20, architectures_per_step=10, candidates=20, checkpoint_minutes=0.5),
         retrain=RetrainConfig(epochs=20, batch_size=64, learning_rate_min=0.0005, seeds=5, random=10),
     )

@@ -1,0 +1,82 @@
+"""The end of a run in words: the searched architecture, its test accuracy from scratch, and random architectures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from enas.checkpoint import write_atomically
+from enas.comparison import Comparison, compare
+from enas.export import ANSWER, Answer
+from enas.retrain import RetrainResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the table of networks trained from scratch.
+
+    Attributes:
+        name: what was trained.
+        results: one a training.
+    """
+
+    name: str
+    results: Sequence[RetrainResult]
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Return name, number of trainings, test accuracy (mean and deviation) and parameters."""
+        accuracies = [result.test_accuracy for result in self.results]
+        parameters = [result.parameters for result in self.results]
+        size = f"{parameters[0]:,}" if min(parameters) == max(parameters) else f"{min(parameters):,} to {max(parameters):,}"
+        return self.name, str(len(accuracies)), spread(accuracies), size
+
+
+HEADINGS = ("architecture", "trainings", "test accuracy", "parameters")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return fractions as `mean +- deviation %`; a single value without a deviation."""
+    comparison = compare(values, values)
+    mean = f"{100 * comparison.searched_mean:.2f}"
+    return f"{mean} %" if len(values) == 1 else f"{mean} +- {100 * comparison.searched_deviation:.2f} %"
+
+
+def retrain_comparison(searched: Sequence[RetrainResult], random: Sequence[RetrainResult]) -> Comparison:
+    """Compare trainings by their test accuracy after the last epoch."""
+    return compare([result.test_accuracy for result in searched], [result.test_accuracy for result in random])
+
+
+def write_report(folder: Path, *, heading: str, answer: Answer, rows: Sequence[Row], verdict: str | None) -> None:
+    """Write `report.md` of a run folder: drawing, answer, table, verdict, and what each file is."""
+    lines = [f"# {heading}", "", f"![the searched architecture]({ANSWER}.svg)", ""]
+    size = f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds for one image"
+    lines += [
+        f"Shared-weight accuracy on the whole validation set: {answer.candidate.valid_accuracy:.2%}; {size}.",
+        "",
+        "```",
+        answer.text,
+        "```",
+        "",
+    ]
+    if rows:
+        lines += ["Trained from scratch on equal terms:", "", *markdown_table(HEADINGS, [row.cells() for row in rows]), ""]
+    if verdict is not None:
+        lines += [f"**{verdict}**", ""]
+    lines += [
+        "| file | what |",
+        "|:--|:--|",
+        f"| `{ANSWER}.json` | the architecture: operations, tokens, size, how to build it |",
+        f"| `{ANSWER}.safetensors` | its part of the shared weights |",
+        "| `architectures.jsonl` | every architecture that was run: tokens, reward, phase |",
+        "| `metrics.jsonl`, `tb/` | the curves, as lines of JSON and for TensorBoard |",
+        "| `config.yaml` | every setting; `--config` replays it |",
+        "",
+    ]
+    write_atomically(folder / "report.md", "\n".join(lines))
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table, first column left, the others right."""
+    lines = ["| " + " | ".join(headings) + " |", "|:--" + "|--:" * (len(headings) - 1) + "|"]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
