@@ -5,21 +5,23 @@ other decisions by additive attention over the recorded anchors, score_j = v . t
 anchor's score, a `pair` the sum of two, a `skip` has the logits [-score, score]. Then logits / temperature,
 tanh_constant * tanh(logits), and the decision's own bias.
 
-N architectures are drawn as one batch: the number of kernels does not grow with N. The policy lives on the CPU, where a step this
-small is faster than its launches on an accelerator and tokens need no transfer.
+N architectures are drawn as one batch: the number of kernels does not grow with N. Where the tokens are known, only the LSTM goes
+step by step, and all decisions are answered after it at once. The policy lives on the CPU, where a step this small is faster than
+its launches on an accelerator and tokens need no transfer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from enas.spaces.base import Decision, SearchSpace
+from controllers.plan import Group, PlannedStep, make_plan
+from enas.spaces.base import SearchSpace
 
 INIT_RANGE = 0.1  # authors: every controller weight from U(-.1, .1)
 
@@ -36,10 +38,11 @@ class PolicyOutput:
     tokens: Tensor
     logits: Tensor
 
-    @property
+    @cached_property
     def log_probs(self) -> Tensor:
         """Float (N, D, C): log-probability of each choice; -inf where there is none."""
-        return self.logits.log_softmax(dim=-1)
+        choices_first = self.logits.movedim(-1, 0).contiguous()  # ten times faster than over a short last dimension
+        return choices_first.log_softmax(dim=0).movedim(0, -1)
 
     @property
     def log_prob(self) -> Tensor:
@@ -54,7 +57,7 @@ class PolicyOutput:
 
 
 class _Attention(nn.Module):
-    """Additive attention; `keys` are computed once per anchor."""
+    """Additive attention; `key` is computed once per anchor."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -62,104 +65,42 @@ class _Attention(nn.Module):
         self.query = nn.Linear(hidden, hidden, bias=False)
         self.value = nn.Linear(hidden, 1, bias=False)
 
-    def forward(self, keys: Tensor, h: Tensor) -> Tensor:
-        """Score (N, A, H) keys against (N, H): (N, A)."""
-        scores: Tensor = self.value(torch.tanh(keys + self.query(h)[:, None]))[..., 0]
+    def forward(self, keys: Tensor, queries: Tensor) -> Tensor:
+        """Score pairs of a key and a query, each (N, P, H): (N, P)."""
+        scores: Tensor = self.value(torch.tanh(keys + queries))[..., 0]
         return scores
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Decisions of one step that are answered at once: same kind of head, vocabulary and number of choices.
+class _Walk:
+    """Where one pass over the steps stands.
 
     Attributes:
-        columns: their token columns, (G,).
-        scores: (G, C, A) weights of the anchors' scores in each choice's logit; None for op decisions.
-        bias: (G, C).
+        h, c: (N, H), the LSTM's state.
+        anchors: (N, A, H), the values recorded so far.
+        previous, chosen: the step before, and its tokens, int64 (N, D_s), in the order of its `columns`.
     """
 
-    vocabulary: str
-    is_op: bool
-    columns: list[int]
-    num_choices: int
-    scores: Tensor | None
-    bias: Tensor
+    def __init__(self, num_architectures: int, like: Tensor) -> None:
+        self.h = self.c = like.new_zeros(num_architectures, like.shape[-1])
+        self.anchors = like.new_zeros(num_architectures, 0, like.shape[-1])
+        self.previous: PlannedStep | None = None
+        self.chosen = torch.zeros(num_architectures, 0, dtype=torch.int64)
 
-
-@dataclass(frozen=True)
-class _Step:
-    """A step of the space, prepared: its groups, and `pointed` (D_s, C, A), which anchors a choice of its decisions points at."""
-
-    input: str
-    anchor: str
-    groups: list[_Group]
-    columns: list[int]
-    pointed: Tensor
-    last_op: tuple[int, str] | None  # (column, vocabulary) of the last op decision
-
-
-def _incidence(decision: Decision, anchor_index: dict[int, int], num_choices: int) -> Tensor:
-    """Return (C, A): 1 where choice c points at recorded anchor a."""
-    matrix = torch.zeros(num_choices, len(anchor_index))
-    for choice, steps in enumerate(decision.anchors):
-        for step in steps:
-            if step not in anchor_index:
-                raise ValueError(f"{decision.name}: step {step} records no anchor before step {decision.step}")
-            matrix[choice, anchor_index[step]] = 1
-    return matrix
-
-
-def _make_group(members: Sequence[tuple[int, Decision]], anchor_index: dict[int, int]) -> _Group:
-    first = members[0][1]
-    num_choices = len(first.choices)
-    scores = None
-    if first.kind != "op":
-        scores = torch.stack([_incidence(decision, anchor_index, num_choices) for _, decision in members])
-        if first.kind == "skip":
-            scores[:, 0] = -scores[:, 1]
-    bias = torch.tensor([decision.bias or (0.0,) * num_choices for _, decision in members])
-    columns = [column for column, _ in members]
-    return _Group(first.vocabulary, first.kind == "op", columns, num_choices, scores, bias)
-
-
-def _prepare_steps(space: SearchSpace[Any]) -> list[_Step]:
-    """Group a space's decisions by step, so that sampling handles each group at once."""
-    steps, anchor_index = [], dict[int, int]()
-    for index, step in enumerate(space.steps):
-        members = [(column, decision) for column, decision in enumerate(space.decisions) if decision.step == index]
-        keyed = sorted(members, key=lambda member: (member[1].vocabulary, member[1].kind, len(member[1].choices)))
-        groups = [
-            _make_group(list(group), anchor_index)
-            for _, group in groupby(keyed, key=lambda member: (member[1].vocabulary, member[1].kind, len(member[1].choices)))
-        ]
-        most = max((len(decision.choices) for _, decision in members), default=1)
-        pointed = [_incidence(decision, anchor_index, most) for _, decision in members]
-        ops = [(column, decision.vocabulary) for column, decision in members if decision.kind == "op"]
-        steps.append(
-            _Step(
-                input=step.input,
-                anchor=step.anchor,
-                groups=groups,
-                columns=[column for column, _ in members],
-                pointed=torch.stack(pointed) if pointed else torch.zeros(0, 1, len(anchor_index)),
-                last_op=ops[-1] if ops else None,
-            )
-        )
+    def finish(self, step: PlannedStep, chosen: Tensor) -> None:
+        """Take the step's tokens, and record its anchor."""
+        self.previous, self.chosen = step, chosen
         if step.anchor != "none":
-            anchor_index[index] = len(anchor_index)
-    return steps
+            self.anchors = _append(self.anchors, self.h if step.anchor == "value" else torch.zeros_like(self.h))
 
 
-class _Walk:
-    """What one pass over the steps accumulates: LSTM state, anchors, tokens, logits."""
+def _rows(outputs: Tensor, rows: Tensor | None) -> Tensor:
+    """Pick rows (R,) of (N, S, H); the only one, (N, 1, H), where rows is None."""
+    return outputs if rows is None else outputs.index_select(1, rows)
 
-    def __init__(self, policy: LSTMPolicy, num_architectures: int) -> None:
-        weight = policy.start
-        self.h = self.c = weight.new_zeros(num_architectures, policy.hidden)
-        self.anchors: list[Tensor] = []  # each (N, H)
-        self.keys: dict[str, list[Tensor]] = {name: [] for name in policy.attentions}
-        self.tokens = torch.zeros(num_architectures, policy.num_decisions, dtype=torch.int64)
-        self.logits: list[Tensor | None] = [None] * policy.num_decisions  # each (N, C), padded with -inf
+
+def _append(rows: Tensor, row: Tensor) -> Tensor:
+    """Append (N, H) to (N, A, H)."""
+    return torch.cat([rows, row[:, None]], dim=1)
 
 
 class LSTMPolicy(nn.Module):
@@ -171,6 +112,8 @@ class LSTMPolicy(nn.Module):
         tanh_constant: logits become tanh_constant * tanh(logits); None leaves them.
         temperature: logits are divided by it before the tanh.
         seed: of the initial weights, U(-.1, .1).
+
+    Raises: ValueError for decisions that don't fit each other: an anchor that no step records, one vocabulary of two sizes.
     """
 
     def __init__(
@@ -188,14 +131,13 @@ class LSTMPolicy(nn.Module):
         self.temperature = temperature
         self.num_decisions = len(space.decisions)
         self.max_choices = int(space.num_choices.max())
-        self._steps = _prepare_steps(space)
-        sizes = _vocabulary_sizes(space)
+        self._plan = make_plan(space)
+        sizes = self._plan.vocabularies
         self.start = nn.Parameter(torch.empty(1, hidden))
         self.cell = nn.LSTMCell(hidden, hidden, bias=False)
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, size, bias=False) for name, size in sizes.items()})
         self.embeddings = nn.ModuleDict({name: nn.Embedding(size, hidden) for name, size in sizes.items()})
-        attended = sorted({decision.vocabulary for decision in space.decisions if decision.kind != "op"})
-        self.attentions = nn.ModuleDict({name: _Attention(hidden) for name in attended})
+        self.attentions = nn.ModuleDict({name: _Attention(hidden) for name in self._plan.attentions})
         generator = torch.Generator().manual_seed(seed)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -INIT_RANGE, INIT_RANGE, generator=generator)
@@ -205,94 +147,94 @@ class LSTMPolicy(nn.Module):
         """Draw architectures; choices by the Gumbel-max trick from the generator's noise."""
         shape = (num_architectures, self.num_decisions, self.max_choices)
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
-        return self._walk(num_architectures, tokens=None, noise=-torch.log(-torch.log(uniform)))
+        return self._choose(-torch.log(-torch.log(uniform)))
 
     @torch.no_grad()
     def most_likely(self) -> PolicyOutput:
         """Take the likeliest choice of each decision, given the ones before it; one architecture."""
-        return self._walk(1, tokens=None, noise=torch.zeros(1, self.num_decisions, self.max_choices))
+        return self._choose(torch.zeros(1, self.num_decisions, self.max_choices))
 
     def evaluate(self, tokens: Tensor) -> PolicyOutput:
         """Return the distributions that given tokens, int64 (N, D), were or could have been drawn from, with gradients."""
-        return self._walk(len(tokens), tokens=tokens, noise=None)
+        walk, outputs = _Walk(len(tokens), self.start), []
+        for step in self._plan.steps:
+            self._advance(walk, step)
+            walk.finish(step, tokens.index_select(1, step.columns))
+            outputs.append(walk.h)
+        return self._output(tokens, outputs)
 
-    def _walk(self, num_architectures: int, *, tokens: Tensor | None, noise: Tensor | None) -> PolicyOutput:
-        walk = _Walk(self, num_architectures)
-        previous: _Step | None = None
-        for step in self._steps:
-            walk.h, walk.c = self.cell(self._input(walk, step, previous), (walk.h, walk.c))
+    def _choose(self, noise: Tensor) -> PolicyOutput:
+        """Take the largest of logits plus noise (N, D, C) of each decision, given the choices before it."""
+        walk, outputs, chosen = _Walk(len(noise), self.start), [], []
+        keys = dict.fromkeys(self.attentions, walk.anchors)  # each (N, A so far, H)
+        noises = iter(noise.index_select(1, self._plan.walk_order).split(self._plan.group_sizes, dim=1))  # each (N, G, C)
+        for step in self._plan.steps:
+            self._advance(walk, step)
+            answers = []
             for group in step.groups:
-                self._answer(walk, group, tokens, noise)
+                logits = self._logits(group, walk.h[:, None], keys)
+                answers.append((logits + next(noises)[..., : group.num_choices]).argmax(dim=-1))
+            walk.finish(step, answers[0] if len(answers) == 1 else torch.cat([walk.chosen[:, :0], *answers], dim=1))
             if step.anchor != "none":
-                walk.anchors.append(walk.h if step.anchor == "value" else torch.zeros_like(walk.h))
-                for name in self.attentions:
-                    walk.keys[name].append(self._attention(name).key(walk.h))
-            previous = step
-        logits = torch.stack([item for item in walk.logits if item is not None], dim=1)
-        return PolicyOutput(tokens=walk.tokens, logits=logits)
+                keys = {name: _append(rows, self._attention(name).key(walk.h)) for name, rows in keys.items()}
+            outputs.append(walk.h)
+            chosen.append(walk.chosen)
+        return self._output(torch.cat(chosen, dim=1).index_select(1, self._plan.token_order), outputs)
 
-    def _input(self, walk: _Walk, step: _Step, previous: _Step | None) -> Tensor:
-        """Return the LSTM input (N, H) of a step by its rule."""
+    def _advance(self, walk: _Walk, step: PlannedStep) -> None:
+        """Run the LSTM for a step on the input that its rule gives."""
+        walk.h, walk.c = self.cell(self._input(walk, step), (walk.h, walk.c))
+
+    def _input(self, walk: _Walk, step: PlannedStep) -> Tensor:
+        """Return the LSTM's input (N, H)."""
+        previous = walk.previous
         if step.input == "start" or previous is None:
-            return self.start.expand(len(walk.tokens), -1)
+            return self.start.expand(len(walk.h), -1)
         if step.input == "choice":
-            if previous.last_op is None:
-                raise ValueError("a step with the input rule 'choice' must follow a step with an op decision")
-            column, vocabulary = previous.last_op
-            embedded: Tensor = self.embeddings[vocabulary](walk.tokens[:, column].clone())
+            assert previous.last_op is not None  # the plan has checked it
+            position, vocabulary = previous.last_op
+            embedded: Tensor = self.embeddings[vocabulary](walk.chosen[:, position])
             return embedded
         num_known = previous.pointed.shape[-1]
         if num_known == 0:
-            return self.start.expand(len(walk.tokens), -1)
-        rows = torch.arange(len(previous.columns))
-        chosen = previous.pointed[rows, walk.tokens[:, previous.columns]].sum(dim=1)  # (N, D_s, A) -> (N, A)
-        weights = chosen.to(walk.h.dtype)
+            return self.start.expand(len(walk.h), -1)
+        weights = F.embedding(walk.chosen + previous.first_rows, previous.pointed).sum(dim=1).to(walk.h.dtype)  # (N, A)
         if step.input == "anchors_mean":
             weights = weights / (1 + weights.sum(dim=1, keepdim=True))
         elif step.input == "anchor_by_distance":
             weights = weights / (0.1 + torch.arange(num_known, 0, -1, dtype=weights.dtype))
-        return torch.einsum("na,nah->nh", weights, torch.stack(walk.anchors[:num_known], dim=1))
+        return torch.bmm(weights[:, None], walk.anchors[:, :num_known])[:, 0]
 
-    def _answer(self, walk: _Walk, group: _Group, tokens: Tensor | None, noise: Tensor | None) -> None:
-        """Compute a group's logits, and take its tokens from `tokens` or by the noise."""
-        logits = self._group_logits(walk, group)  # (N, G, C)
-        if tokens is None:
-            if noise is None:
-                raise ValueError("expected tokens or noise, got neither")
-            chosen = (logits + noise[:, group.columns, : group.num_choices]).argmax(dim=-1)
-        else:
-            chosen = tokens[:, group.columns]
-        walk.tokens[:, group.columns] = chosen
-        padded = nn.functional.pad(logits, (0, self.max_choices - group.num_choices), value=-torch.inf)
-        for position, column in enumerate(group.columns):
-            walk.logits[column] = padded[:, position]
+    def _output(self, tokens: Tensor, outputs: list[Tensor]) -> PolicyOutput:
+        """Answer all decisions, whose tokens are known, from the outputs (N, H) of all S steps."""
+        h = torch.stack(outputs, dim=1)  # (N, S, H)
+        anchors = h.index_select(1, self._plan.anchor_steps)
+        keys = {name: self._attention(name).key(anchors) for name in self.attentions}
+        logits = h.new_full((*tokens.shape, self.max_choices), -torch.inf)
+        for group in self._plan.groups:
+            logits[:, group.columns, : group.num_choices] = self._logits(group, h, keys)
+        return PolicyOutput(tokens=tokens, logits=logits)
 
     def _attention(self, vocabulary: str) -> _Attention:
         attention = self.attentions[vocabulary]
         assert isinstance(attention, _Attention)
         return attention
 
-    def _group_logits(self, walk: _Walk, group: _Group) -> Tensor:
-        if group.scores is None:
-            raw = self.heads[group.vocabulary](walk.h)[:, None].expand(-1, len(group.columns), -1)
+    def _logits(self, group: Group, h: Tensor, keys: dict[str, Tensor]) -> Tensor:
+        """Return a group's logits (N, G, C).
+
+        Args:
+            h: (N, S, H), the outputs that the group's rows count in.
+            keys: for each attention the anchors' keys (N, A, H).
+        """
+        if group.points is None:
+            raw = self.heads[group.vocabulary](_rows(h, group.rows))
         else:
-            keys = torch.stack(walk.keys[group.vocabulary], dim=1)  # (N, A, H)
-            scores = self._attention(group.vocabulary)(keys, walk.h)  # (N, A)
-            raw = torch.einsum("na,gca->ngc", scores, group.scores.to(scores.dtype))
+            attention, points = self._attention(group.vocabulary), group.points
+            queries = _rows(attention.query(h), points.rows)  # (N, P, H)
+            scores = attention(keys[group.vocabulary].index_select(1, points.anchors), queries)  # (N, P)
+            raw = torch.stack([-scores, scores], dim=-1) if not points.terms else sum(scores[:, term] for term in points.terms)
         logits: Tensor = raw / self.temperature
         if self.tanh_constant is not None:
             logits = self.tanh_constant * torch.tanh(logits)
-        return logits + group.bias.to(logits.dtype)
-
-
-def _vocabulary_sizes(space: SearchSpace[Any]) -> dict[str, int]:
-    """Return the number of choices of each op vocabulary. Raises ValueError where its decisions disagree."""
-    sizes: dict[str, int] = {}
-    for decision in space.decisions:
-        if decision.kind == "op":
-            size = sizes.setdefault(decision.vocabulary, len(decision.choices))
-            if size != len(decision.choices):
-                raise ValueError(
-                    f"{decision.name}: expected {size} choices, as others of its vocabulary, got {len(decision.choices)}"
-                )
-    return dict(sorted(sizes.items()))
+        return logits if group.bias is None else logits + group.bias.to(h.dtype)

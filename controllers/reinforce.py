@@ -33,32 +33,19 @@ def reinforce_loss(log_prob: Tensor, reward: Tensor, *, baseline: float) -> Tens
     return -((reward.detach() - baseline) * log_prob).mean()
 
 
-def skip_divergence(logits: Tensor, groups: list[list[int]], *, target: float, on: str) -> Tensor:
+def skip_divergence(logits: Tensor, *, num_layers: int, target: float, on: str) -> Tensor:
     """Return the skip penalty: mean over layers and samples of the sum over a layer's skip bits of KL(p || target).
 
     Args:
-        logits: (N, D, C), of which choices 0 (no) and 1 (yes) are read.
-        groups: the token columns of each layer's skip bits.
+        logits: (N, S, 2), for no and yes, of the S skip bits of all layers.
+        num_layers: how many layers they belong to.
         target: share of yes, in (0, 1).
         on: `sampled` reads p as the softmax that skips are drawn from; `authors` as the sigmoid of each of the two logits, which
             does not sum to one (`skip_prob` in their `general_controller.py`).
     """
-    goal = logits.new_tensor([1 - target, target])
-    per_layer = []
-    for columns in groups:
-        pair = logits[:, columns, :2]  # (N, G, 2)
-        log_p = pair.log_softmax(dim=-1) if on == "sampled" else torch.nn.functional.logsigmoid(pair)
-        per_layer.append((log_p.exp() * (log_p - goal.log())).sum(dim=(1, 2)))
-    return torch.stack(per_layer).mean() if per_layer else logits.new_zeros(())
-
-
-def skip_groups(space: SearchSpace[Any]) -> list[list[int]]:
-    """Return the token columns of the skip decisions, grouped by the step that answers them."""
-    groups: dict[int, list[int]] = {}
-    for column, decision in enumerate(space.decisions):
-        if decision.kind == "skip":
-            groups.setdefault(decision.step, []).append(column)
-    return list(groups.values())
+    log_p = logits.log_softmax(dim=-1) if on == "sampled" else torch.nn.functional.logsigmoid(logits)
+    log_target = logits.new_tensor([1 - target, target]).log()
+    return (log_p.exp() * (log_p - log_target)).sum() / (len(logits) * num_layers)
 
 
 class ReinforceController:
@@ -80,12 +67,15 @@ class ReinforceController:
             lr=config.learning_rate,
             betas=(config.adam_beta1, config.adam_beta2),
             eps=config.adam_eps,
+            fused=True,
         )
         self.baseline: float | None = 0.0 if config.baseline_start == "zero" else None
         self.num_updates = 0
         self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
-        self._skip_groups = skip_groups(space)
+        skips = [(column, decision.step) for column, decision in enumerate(space.decisions) if decision.kind == "skip"]
+        self._skip_columns = torch.tensor([column for column, _ in skips], dtype=torch.int64)
+        self._num_skip_layers = len({step for _, step in skips})
 
     def propose(self, num_architectures: int) -> Rollout:
         """Draw architectures from the policy."""
@@ -98,9 +88,12 @@ class ReinforceController:
         reward = torch.from_numpy(rewards).to(entropy.dtype) + self.config.entropy_weight * entropy
         baseline = self._move_baseline(float(reward.mean()), len(rewards))
         loss = reinforce_loss(output.log_prob, reward, baseline=baseline)
-        if self.config.skip_weight and self._skip_groups:
+        if self.config.skip_weight and self._num_skip_layers:
             penalty = skip_divergence(
-                output.logits, self._skip_groups, target=self.config.skip_target, on=self.config.skip_target_on
+                output.logits.index_select(1, self._skip_columns)[..., :2],
+                num_layers=self._num_skip_layers,
+                target=self.config.skip_target,
+                on=self.config.skip_target_on,
             )
             loss = loss + self.config.skip_weight * penalty
         self.optimizer.zero_grad(set_to_none=True)

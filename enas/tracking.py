@@ -181,7 +181,7 @@ class Tracker:
     ) -> None:
         """Write how decided a policy is, decision by decision.
 
-        - text `policy/probabilities`: a table with a row a decision and a column a choice;
+        - text `policy/probabilities`: the numbers, as `probability_tables` arranges them;
         - histogram `policy/max_probability`: over decisions, the probability of the likeliest choice;
         - histogram `decision/NAME` for a decision with more than two choices: the bar at x = c is the probability of choice c;
         - histogram `policy/probability_of_LABEL` for all decisions between two choices, the second being LABEL: over these
@@ -270,14 +270,13 @@ class Tracker:
     def _fractions(self, tag: str, values: Sequence[float], *, step: int) -> None:
         """Write a histogram of values in [0, 1], over all of [0, 1]."""
         if values:
-            counts, edges = np.histogram(values, bins=_DISPLAY_BINS, range=(0.0, 1.0))
+            counts, edges = np.histogram(np.clip(values, 0.0, 1.0), bins=_DISPLAY_BINS, range=(0.0, 1.0))
             self._buckets(tag, counts.astype(np.float64), edges, step=step)
 
     def _bars(self, tag: str, heights: FloatArray, *, step: int) -> None:
         """Write a histogram that TensorBoard shows as bars of heights[c] around x = c."""
-        # An odd number of its bars a choice puts the middle one on x = c; the outer two stay empty, as gaps.
-        per_choice = max(1, (_DISPLAY_BINS // len(heights) - 1) | 1)
-        gap = int(per_choice > 1)
+        per_choice = max(1, _DISPLAY_BINS // len(heights))
+        gap = int(per_choice > 2)
         counts = np.zeros(max(_DISPLAY_BINS, len(heights)))
         for choice, height in enumerate(heights):
             counts[choice * per_choice + gap : (choice + 1) * per_choice - gap] = height

@@ -5,7 +5,6 @@ A config file is turned into flags ahead of the user's own, so that every messag
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -34,20 +33,29 @@ def fail(message: str) -> NoReturn:
 
 def parse_search(arguments: Sequence[str]) -> SearchConfig:
     """Return the configuration of a search; exits with 2 and a message that names the flag or file where something is wrong."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--preset", "--config", "--space", "--resume"):
-        first.add_argument(flag)
-    known, _ = first.parse_known_args([argument for argument in arguments if argument not in ("-h", "--help")])
     try:
-        if known.resume is not None:
-            return _resumed(Path(known.resume), arguments)
-        file_values = {} if known.config is None else read_config(Path(known.config))
-        default = _default(known.preset or file_values.get("preset", "quickstart"), known.space or file_values.get("space"))
+        if (run_dir := first_flag("--resume", arguments)) is not None:
+            return _resumed(Path(run_dir), arguments)
+        file = first_flag("--config", arguments)
+        file_values = {} if file is None else read_config(Path(file))
+        preset = first_flag("--preset", arguments) or file_values.get("preset", "quickstart")
+        default = _default(preset, first_flag("--space", arguments) or file_values.get("space"))
         config = parse_flags(SearchConfig, default, [*_to_flags(file_values), *arguments])
         check_source(config.data, config.data_dir)
     except ValueError as error:
         fail(str(error))
     return config
+
+
+def first_flag(flag: str, arguments: Sequence[str]) -> str | None:
+    """Return the value of a flag that decides what the other flags mean, before they are parsed; None if it is not given."""
+    value = None
+    for index, argument in enumerate(arguments):
+        if argument == flag and index + 1 < len(arguments):
+            value = arguments[index + 1]
+        elif argument.startswith(f"{flag}="):
+            value = argument.removeprefix(f"{flag}=")
+    return value
 
 
 def _default(preset: str, space: str | None) -> SearchConfig:
@@ -98,8 +106,13 @@ def _to_flags(values: Mapping[str, Any], prefix: str = "--") -> list[str]:
 
 def to_yaml(config: SearchConfig, *, threads: int) -> str:
     """Return the text of a run's config.yaml: every setting, with the number of threads that the bits depend on."""
-    values = {name: _plain(value) for name, value in asdict(config).items() if name not in _NOT_SAVED}
-    return yaml.safe_dump({**values, "threads": threads}, sort_keys=False)
+    values = {name: value for name, value in asdict(config).items() if name not in _NOT_SAVED}
+    return as_yaml({**values, "threads": threads})
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Return nested settings as YAML, in their order."""
+    return yaml.safe_dump(_plain(dict(values)), sort_keys=False)
 
 
 def _plain(value: Any) -> Any:
@@ -114,15 +127,20 @@ def _resumed(run_dir: Path, arguments: Sequence[str]) -> SearchConfig:
     """Return a run's configuration with the changes that a resumed run may have."""
     if not (run_dir / CONFIG_FILE).exists():
         raise ValueError(f"--resume: expected the folder of a run with a {CONFIG_FILE}, got {run_dir}")
-    saved_values = read_config(run_dir / CONFIG_FILE)
-    default = _default(saved_values.get("preset", "quickstart"), saved_values.get("space"))
-    saved = parse_flags(SearchConfig, default, _to_flags(saved_values))
+    saved = load_saved(run_dir)
     config = parse_flags(SearchConfig, saved, arguments)
     for path, old, new in _differences(asdict(saved), asdict(config)):
         if path not in (*_MAY_CHANGE, "resume"):
             flag = path.replace("_", "-")
             raise ValueError(f"--{flag}: a resumed run may change only --epochs and --device; expected {old}, got {new}")
     return replace(config, run_dir=run_dir)
+
+
+def load_saved(run_dir: Path) -> SearchConfig:
+    """Read the configuration that a run was started with. Raises ValueError naming the file where it does not serve."""
+    values = read_config(run_dir / CONFIG_FILE)
+    default = _default(values.get("preset", "quickstart"), values.get("space"))
+    return parse_flags(SearchConfig, default, _to_flags(values))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

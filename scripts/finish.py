@@ -1,8 +1,8 @@
-"""The end of a search: the answer printed, networks trained from scratch, the report."""
+"""The end of a search or a retraining: networks trained from scratch, the table and the verdict, the report."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,72 @@ from rich.console import Console
 from rich.table import Table
 
 from enas.assemble import choose_augmentation
+from enas.configs import Precision, RetrainConfig
 from enas.console import ProgressBar
+from enas.datasets.augment import Augmentation
+from enas.datasets.images import ImageData
 from enas.devices import select_device
 from enas.export import ANSWER, Answer
 from enas.report import HEADINGS, Row, retrain_comparison, write_report
 from enas.retrain import Retraining, RetrainResult
 from enas.seeding import derive_seed
+from enas.spaces.base import ChildConfig
 from enas.spaces.sampling import sample_uniform
 from scripts.build import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How networks are trained from scratch on equal terms.
+
+    Attributes:
+        child: width and depth.
+        data: trained and tested on.
+        retrain: see `RetrainConfig`; `seeds` trainings of the architecture, `random` random architectures.
+        augmentation: of training images.
+        seed: everything random follows from it.
+        device, precision: where and in which format forward passes run.
+    """
+
+    child: ChildConfig
+    data: ImageData
+    retrain: RetrainConfig
+    augmentation: Augmentation
+    seed: int
+    device: Any
+    precision: Precision
+
+    def training(self, architecture: Any, number: int) -> Retraining:
+        """Return the training of one architecture with the recipe's seed number `number`."""
+        return Retraining(
+            self.child,
+            architecture,
+            self.data,
+            self.retrain,
+            augmentation=self.augmentation,
+            seed=derive_seed(self.seed, "retrain", number),
+            device=self.device,
+            precision=self.precision,
+        )
+
+
+def train_all(recipe: Recipe, architecture: Any, folder: Path, console: Console, *, name: str) -> list[Row]:
+    """Train an architecture with each seed and random architectures once each; trainings finished before are read back."""
+    space, config = recipe.child.make_space(), recipe.retrain
+    tokens = sample_uniform(space, config.random, np.random.default_rng(derive_seed(recipe.seed, "random architectures")))
+    jobs = [(f"{name}-{seed}", architecture, seed) for seed in range(config.seeds)]
+    jobs += [(f"random-{index}", space.decode(row), index) for index, row in enumerate(tokens)]
+    results: list[RetrainResult] = []
+    with ProgressBar(console, unit="epochs") as bar:
+        for job, member, number in jobs:
+
+            def show(training: Retraining, job: str = job) -> None:
+                done = len(results) * config.epochs + training.epoch
+                bar.show(done, len(jobs) * config.epochs, text=f"training {job} from scratch")
+
+            results.append(recipe.training(member, number).run(folder / job, on_epoch=show))
+    rows = [Row(name=name, results=results[: config.seeds])]
+    return [*rows, Row(name="random", results=results[config.seeds :])] if config.random else rows
 
 
 def print_answer(run: Run, answer: Answer) -> None:
@@ -38,54 +96,30 @@ def print_answer(run: Run, answer: Answer) -> None:
 def retrain_and_report(run: Run, answer: Answer, console: Console) -> None:
     """Train the answer and random architectures from scratch, print the table and the verdict, write `report.md`."""
     config = run.config
-    rows, verdict = [], None
+    rows: list[Row] = []
     if config.retrain.epochs > 0:
-        searched, random = train_all(run, answer, console)
-        rows.append(Row(name="searched", results=searched))
-        if random:
-            rows.append(Row(name="random", results=random))
-            verdict = retrain_comparison(searched, random).in_words()
-            record_hparams(run, answer, searched)
-        print_table(rows, verdict)
+        recipe = Recipe(
+            child=config.child,
+            data=run.data,
+            retrain=config.retrain,
+            augmentation=choose_augmentation(run.data, config.augment),
+            seed=config.seed,
+            device=select_device(config.device),
+            precision=config.precision,
+        )
+        rows = train_all(recipe, answer.architecture, run.folder / "retrain", console, name="searched")
+        accuracy = sum(result.test_accuracy for result in rows[0].results) / len(rows[0].results)
+        outcome = {"derive/valid_accuracy": answer.candidate.valid_accuracy, "retrain/test_accuracy": accuracy}
+        run.tracker.hparams(flatten(asdict(config)), outcome)
+    verdict = print_rows(rows)
     heading = f"{config.strategy} on {config.data}, {config.space} space, seed {config.seed}"
     write_report(run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict)
 
 
-def train_all(run: Run, answer: Answer, console: Console) -> tuple[list[RetrainResult], list[RetrainResult]]:
-    """Train the answer with each seed and each random architecture once; finished trainings are read back."""
-    config = run.config.retrain
-    rng = np.random.default_rng(derive_seed(run.config.seed, "random architectures"))
-    tokens = sample_uniform(run.shared.space, config.random, rng)
-    jobs: list[tuple[str, Any, int]] = [(f"searched-{seed}", answer.architecture, seed) for seed in range(config.seeds)]
-    jobs += [(f"random-{index}", run.shared.space.decode(row), index) for index, row in enumerate(tokens)]
-    results = []
-    with ProgressBar(console, unit="epochs") as bar:
-        for number, (name, architecture, seed) in enumerate(jobs):
-            training = make_retraining(run, architecture, seed)
-
-            def show(training: Retraining, name: str = name, number: int = number) -> None:
-                bar.show(number * config.epochs + training.epoch, len(jobs) * config.epochs, text=f"training {name} from scratch")
-
-            results.append(training.run(run.folder / "retrain" / name, on_epoch=show))
-    return results[: config.seeds], results[config.seeds :]
-
-
-def make_retraining(run: Run, architecture: Any, seed: int) -> Retraining:
-    """Return a training from scratch at the search's own width and depth."""
-    return Retraining(
-        run.config.child,
-        architecture,
-        run.data,
-        run.config.retrain,
-        augmentation=choose_augmentation(run.data, run.config.augment),
-        seed=derive_seed(run.config.seed, "retrain", seed),
-        device=select_device(run.config.device),
-        precision=run.config.precision,
-    )
-
-
-def print_table(rows: list[Row], verdict: str | None) -> None:
-    """Print the table of trainings and the verdict."""
+def print_rows(rows: list[Row]) -> str | None:
+    """Print the table of trainings, and in words whether the first row beat the second; return those words."""
+    if not rows:
+        return None
     console = Console()
     table = Table(title="Trained from scratch on equal terms", title_justify="left")
     for index, heading in enumerate(HEADINGS):
@@ -94,15 +128,11 @@ def print_table(rows: list[Row], verdict: str | None) -> None:
         table.add_row(*row.cells())
     console.print()
     console.print(table)
-    if verdict is not None:
-        console.print(f"[bold]{verdict}[/]", highlight=False, soft_wrap=True)
-
-
-def record_hparams(run: Run, answer: Answer, searched: list[RetrainResult]) -> None:
-    """Write the run's settings and its outcome to TensorBoard's HParams page."""
-    flat = flatten(asdict(run.config))
-    accuracy = sum(result.test_accuracy for result in searched) / len(searched)
-    run.tracker.hparams(flat, {"derive/valid_accuracy": answer.candidate.valid_accuracy, "retrain/test_accuracy": accuracy})
+    if len(rows) < 2:
+        return None
+    verdict = retrain_comparison(rows[0].results, rows[1].results).in_words()
+    console.print(f"[bold]{verdict}[/]", highlight=False, soft_wrap=True)
+    return verdict
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

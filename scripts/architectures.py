@@ -1,0 +1,64 @@
+"""Architectures named on a command line: a run folder, a file, or the text itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enas.spaces import SPACES
+from enas.spaces.base import ChildConfig
+from scripts.configuration import CONFIG_FILE, load_saved
+from scripts.presets import SearchConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredArchitecture:
+    """An architecture as the user gave it.
+
+    Attributes:
+        space: name of its space.
+        child: the configuration it was searched with; for a text, the space's default.
+        text: in the space's text format, or None.
+        architecture: the member, or None where only a text is known.
+        config: of the run it comes from, or None.
+    """
+
+    space: str
+    child: ChildConfig
+    text: str | None
+    architecture: Any
+    config: SearchConfig | None
+
+    def for_child(self, child: ChildConfig) -> Any:
+        """Return the architecture in the space of a configuration; raises ValueError where it does not fit."""
+        if self.text is not None:
+            return child.make_space().from_text(self.text)
+        return self.child.rescale(self.architecture, child)
+
+
+def read_architecture(given: str, *, space: str) -> StoredArchitecture:
+    """Read what `--architecture` names. Raises ValueError naming the file or space and what was expected."""
+    if space not in SPACES:
+        raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {space!r}")
+    path = Path(given)
+    if "\n" in given or not path.exists():
+        if not all(word.isdecimal() for word in given.split()):
+            raise ValueError(f"--architecture: expected a run folder, a file or an arc string, got {given!r}")
+        return StoredArchitecture(space=space, child=SPACES[space](), text=given, architecture=None, config=None)
+    if path.is_file() and path.suffix != ".json":
+        text = path.read_text(encoding="utf-8")
+        return StoredArchitecture(space=space, child=SPACES[space](), text=text, architecture=None, config=None)
+    return _read_answer(path)
+
+
+def _read_answer(path: Path) -> StoredArchitecture:
+    from enas.assemble import make_child_config
+    from enas.export import read_answer
+
+    record = read_answer(path)
+    child = make_child_config(record["space"], record["network"]["child"])
+    architecture = child.make_space().from_json(record["architecture"])
+    folder = path if path.is_dir() else path.parent
+    config = load_saved(folder) if (folder / CONFIG_FILE).exists() else None
+    return StoredArchitecture(space=record["space"], child=child, text=None, architecture=architecture, config=config)

@@ -1,0 +1,125 @@
+"""Train any architecture from scratch, at any width and depth, with n seeds, beside random ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig
+from enas.datasets import check_source
+from enas.spaces.base import ChildConfig
+from scripts.architectures import StoredArchitecture, read_architecture
+from scripts.configuration import as_yaml, exit_on_value_error, first_flag, parse_flags, read_config
+from scripts.presets import quickstart
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainCommand:
+    """Train an architecture from scratch; giving the same command again goes on where a killed one stopped."""
+
+    architecture: str
+    """A run folder, a best_architecture.json, a text file, or the text itself, such as an authors' arc string."""
+    run_dir: Path
+    """Folder of the results."""
+    space: str = "macro"
+    """Search space of the architecture."""
+    data: str = "digits"
+    """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn or npz:FILE."""
+    data_dir: Path = Path("data")
+    """Folder that data sets are found in, or downloaded to."""
+    seed: int = 0
+    """Everything random follows from it."""
+    device: DeviceName = "auto"
+    """Where networks run."""
+    precision: Precision = "fp32"
+    """Number format of forward passes; weights stay fp32."""
+    threads: int | None = None
+    """CPU threads; None for PyTorch's choice."""
+    child: ChildConfig
+    """Width and depth; a deeper macro network repeats each layer (see enas.spaces.macro.deepen)."""
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    """The recipe."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """How many images."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Augmentation of training images."""
+
+
+def main() -> None:
+    """Run the command line in `sys.argv`."""
+    exit_on_value_error(lambda: run_retrain(*parse_retrain(sys.argv[1:]), Console(stderr=True)))
+
+
+def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchitecture]:
+    """Return the command and the architecture it names; a run folder's settings are the defaults."""
+    text = first_flag("--architecture", arguments)
+    stored = read_architecture(text or "", space=first_flag("--space", arguments) or "macro")
+    run = quickstart() if stored.config is None else stored.config
+    default = RetrainCommand(
+        architecture=text or "",
+        run_dir=Path("runs/retrain"),
+        space=stored.space,
+        data=run.data,
+        data_dir=run.data_dir,
+        child=stored.child,
+        retrain=run.retrain,
+        split=run.split,
+        augment=run.augment,
+    )
+    command = parse_flags(RetrainCommand, default, arguments)
+    if text is None:
+        raise ValueError("--architecture: expected a run folder, a file or an arc string, got nothing")
+    check_source(command.data, command.data_dir)
+    return command, stored
+
+
+def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Console) -> None:
+    """Train, print the table and the verdict, keep each training's `result.json`."""
+    architecture = stored.for_child(command.child)
+    _claim_folder(command)
+    import torch
+
+    from enas.assemble import choose_augmentation
+    from enas.children.cost import measure_cost
+    from enas.datasets import load_data
+    from enas.devices import select_device
+    from scripts.finish import Recipe, print_rows, train_all
+
+    if command.threads is not None:
+        torch.set_num_threads(command.threads)
+    data = load_data(
+        command.data, data_dir=command.data_dir, num_train=command.split.num_train, num_valid=command.split.num_valid
+    )
+    cost = measure_cost(command.child, architecture, image_shape=data.image_shape, num_classes=data.num_classes)
+    console.print(f"{cost.parameters:,} parameters, {cost.flops:,} multiply-adds for one image")
+    recipe = Recipe(
+        child=command.child,
+        data=data,
+        retrain=command.retrain,
+        augmentation=choose_augmentation(data, command.augment),
+        seed=command.seed,
+        device=select_device(command.device),
+        precision=command.precision,
+    )
+    print_rows(train_all(recipe, architecture, command.run_dir, console, name="architecture"))
+
+
+def _claim_folder(command: RetrainCommand) -> None:
+    """Make the results' folder, or check that it belongs to the same command."""
+    from enas.checkpoint import write_atomically
+
+    values: dict[str, Any] = {name: value for name, value in asdict(command).items() if name not in ("run_dir", "device")}
+    file, text = command.run_dir / "retrain.yaml", as_yaml(values)
+    if file.exists() and as_yaml(read_config(file)) != text:
+        raise ValueError(f"--run-dir: expected a new folder or that of the same command, got {command.run_dir}")
+    command.run_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, text)
+
+
+if __name__ == "__main__":
+    main()
