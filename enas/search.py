@@ -115,7 +115,8 @@ class Search:
         self.epochs = epochs
         self.tracker = tracker
         self.position = Position()
-        self._envs: dict[Phase, SearchEnv] = {"shared": shared_envs, "controller": controller_envs}
+        self.shared_envs = shared_envs
+        self.controller_envs = controller_envs
         self._paths = paths
         self._parts: dict[str, Stateful] = {"controller": controller, "paths": paths, **parts}
         self._save = save
@@ -133,7 +134,7 @@ class Search:
         self.checkpoint()
 
     def _shared_phase(self) -> None:
-        envs = self._envs["shared"]
+        envs = self.shared_envs
         envs.reset(options={"phase": "shared"})
         while self.position.shared_steps < self.shared_steps:
             paths = self._paths.draw(envs.num_envs)
@@ -151,7 +152,7 @@ class Search:
     def _controller_phase(self) -> None:
         if self.position.epoch < self.schedule.warmup_epochs:
             return
-        envs = self._envs["controller"]
+        envs = self.controller_envs
         envs.reset(options={"phase": "controller"})
         while self.position.controller_steps < self.schedule.controller_steps:
             rollout = self.controller.propose(envs.num_envs)

@@ -1,0 +1,95 @@
+"""Does the controller learn? Its rewards in the last epoch beside uniform sampling on the same shared weights and minibatches.
+
+    python -m scripts.versus_uniform --seeds 5 [any flags of scripts.search]
+
+The weights do not move during an epoch's controller phase, so after the search uniform architectures can be measured on exactly
+the weights and validation minibatches that the last proposals were. One search a seed, each in its own folder; a finished one is
+read back, an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from scripts.configuration import CONFIG_FILE, exit_on_value_error, first_flag, load_saved, parse_search, to_yaml
+from scripts.presets import SearchConfig
+
+
+def main() -> None:
+    """Run the command line in `sys.argv`."""
+    exit_on_value_error(lambda: run_seeds(sys.argv[1:]))
+
+
+def run_seeds(arguments: Sequence[str]) -> None:
+    """Search with each seed, print a row each and the mean difference with its interval."""
+    given = first_flag("--seeds", arguments) or "5"
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"--seeds: expected a whole number of at least 1, got {given}")
+    rest = [argument for index, argument in enumerate(arguments) if "--seeds" not in arguments[max(0, index - 1) : index + 1]]
+    config = parse_search(rest)
+    folder = config.run_dir or Path("runs") / f"versus-uniform-{config.preset}-{config.strategy}"
+    rows = [measure_seed(replace(config, seed=seed), folder / f"seed-{seed}") for seed in range(int(given))]
+    print_result(rows)
+
+
+def measure_seed(config: SearchConfig, folder: Path) -> tuple[float, float]:
+    """Return the mean reward of the last epoch's proposals and of as many uniform architectures, fractions."""
+    finished = folder / "versus_uniform.json"
+    if (folder / CONFIG_FILE).exists():
+        saved = load_saved(folder)
+        config = replace(config, resume=folder, threads=config.threads or saved.threads)
+        if to_yaml(config, threads=saved.threads or 1) != to_yaml(saved, threads=saved.threads or 1):
+            raise ValueError(f"--run-dir: expected a new folder or that of the same search, got {folder}")
+        if finished.exists():
+            searched, uniform = json.loads(finished.read_text())
+            return float(searched), float(uniform)
+    from enas.checkpoint import write_atomically
+    from enas.console import ProgressBar
+    from scripts.build import build_search
+
+    with (
+        ProgressBar(Console(stderr=True), unit="steps") as bar,
+        build_search(
+            config, folder, on_step=lambda search: bar.show(search.steps_done, search.num_steps, text=f"seed {config.seed}")
+        ) as run,
+    ):
+        run.search.run()
+        result = _last_rewards(folder, config.epochs - 1), run.uniform_rewards()
+    write_atomically(finished, json.dumps(result))
+    return result
+
+
+def _last_rewards(folder: Path, epoch: int) -> float:
+    lines = (folder / "architectures.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    rewards = [row["reward"] for row in rows if row["epoch"] == epoch and row["phase"] == "controller"]
+    return float(sum(rewards) / len(rewards))
+
+
+def print_result(rows: Sequence[tuple[float, float]]) -> None:
+    """Print a row a seed, and the mean difference with its 95 % interval."""
+    from enas.comparison import mean_interval
+
+    table = Table(title="Mean reward in the last epoch, same shared weights and minibatches", title_justify="left")
+    for heading in ("seed", "controller", "uniform", "difference"):
+        table.add_column(heading, justify="right")
+    differences = [searched - uniform for searched, uniform in rows]
+    for seed, ((searched, uniform), difference) in enumerate(zip(rows, differences, strict=True)):
+        table.add_row(str(seed), f"{searched:.4f}", f"{uniform:.4f}", f"{difference:+.4f}")
+    console = Console()
+    console.print(table)
+    interval = mean_interval(differences)
+    mean = sum(differences) / len(differences)
+    tail = "n=1: no interval" if interval is None else f"95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
+    console.print(f"Mean difference {mean:+.4f}, {tail} (n={len(differences)} seeds)", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
