@@ -11,14 +11,25 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 LOG_SECONDS = 20.0
 """Seconds between lines where standard error is no terminal."""
+
+
+class _Rate(ProgressColumn):
+    """Units per second, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate; nothing before there is one."""
+        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
 
 
 class ProgressBar:
@@ -38,6 +49,7 @@ class ProgressBar:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
+            _Rate(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -65,5 +77,6 @@ class ProgressBar:
         elif time.monotonic() - self._last_line >= LOG_SECONDS:
             self._last_line = time.monotonic()
             seconds = time.monotonic() - self._start
-            left = seconds / max(1, done - self._first) * (total - done)
-            self._console.print(f"{text}  {done}/{total} {self._unit}  {seconds:.0f} s, about {left:.0f} s left", highlight=False)
+            rate = max(1, done - self._first) / seconds
+            line = f"{text}  {done}/{total} {self._unit}  {rate:.1f}/s  {seconds:.0f} s, about {(total - done) / rate:.0f} s left"
+            self._console.print(line, highlight=False, soft_wrap=True)

@@ -104,7 +104,7 @@ def quickstart() -> SearchConfig:
             enas=EnasConfig(learning_rate=0.01, skip_weight=0.0, tanh_constant=2.5, baseline_start="first")
         ),
         schedule=ScheduleConfig(controller_steps=20, architectures_per_step=10, candidates=20, checkpoint_minutes=0.5),
-        retrain=RetrainConfig(epochs=20, batch_size=64, learning_rate_min=0.0005, seeds=5, random=10),
+        retrain=RetrainConfig(epochs=10, batch_size=64, learning_rate_min=0.0005, seeds=5, random=15),
     )
 
 
