@@ -157,9 +157,10 @@ class LSTMPolicy(nn.Module):
     def evaluate(self, tokens: Tensor) -> PolicyOutput:
         """Return the distributions that given tokens, int64 (N, D), were or could have been drawn from, with gradients."""
         walk, outputs = _Walk(len(tokens), self.start), []
-        for step in self._plan.steps:
+        chosen = torch.split(tokens.index_select(1, self._plan.walk_order), self._plan.step_sizes, dim=1)  # each (N, D_s)
+        for step, step_tokens in zip(self._plan.steps, chosen, strict=True):
             self._advance(walk, step)
-            walk.finish(step, tokens.index_select(1, step.columns))
+            walk.finish(step, step_tokens)
             outputs.append(walk.h)
         return self._output(tokens, outputs)
 
@@ -167,7 +168,7 @@ class LSTMPolicy(nn.Module):
         """Take the largest of logits plus noise (N, D, C) of each decision, given the choices before it."""
         walk, outputs, chosen = _Walk(len(noise), self.start), [], []
         keys = dict.fromkeys(self.attentions, walk.anchors)  # each (N, A so far, H)
-        noises = iter(noise.index_select(1, self._plan.walk_order).split(self._plan.group_sizes, dim=1))  # each (N, G, C)
+        noises = iter(torch.split(noise.index_select(1, self._plan.walk_order), self._plan.group_sizes, dim=1))  # each (N, G, C)
         for step in self._plan.steps:
             self._advance(walk, step)
             answers = []

@@ -18,7 +18,7 @@ class Points:
     """The attention that a group needs: P pairs of an asking output and an anchor are scored, then summed to logits.
 
     Attributes:
-        rows: int64 (P,), the asking LSTM output, out of those that the group is given; None where it is given one only.
+        rows: int64 (P,), the asking LSTM output, out of those that the group is given; None where there is one only.
         anchors: int64 (P,), the anchor.
         terms: each int64 (G, C), the scores that are summed to each choice's logit; none for skips, where P is G and the logits
             are [-score, score].
@@ -35,9 +35,9 @@ class Group:
 
     Attributes:
         columns: int64 (G,), their token columns.
-        rows: int64 (G,), the LSTM output that answers each, out of those that the group is given; None where it is given one only.
+        rows: int64 (G,), the LSTM output that answers each, out of those that the group is given; None where there is one only.
         points: None for op decisions.
-        bias: float (G, C), or None where all are zero.
+        bias: float64 (G, C), or None where all are zero.
     """
 
     vocabulary: str
@@ -55,7 +55,7 @@ class PlannedStep:
     Attributes:
         input, anchor: see `enas.spaces.base.Step`.
         groups: its decisions, answered from its own output alone.
-        columns: int64 (D_s,), their token columns, group after group.
+        columns: their D_s token columns, group after group.
         pointed: float (D_s * C, A), row d * C + c counts how often choice c of decision d points at each earlier anchor.
         first_rows: int64 (D_s,), the row d * C of each decision.
         last_op: position in `columns` and vocabulary of the op decision that comes last in token order.
@@ -64,7 +64,7 @@ class PlannedStep:
     input: InputRule
     anchor: AnchorRule
     groups: tuple[Group, ...]
-    columns: Tensor
+    columns: tuple[int, ...]
     pointed: Tensor
     first_rows: Tensor
     last_op: tuple[int, str] | None
@@ -76,8 +76,8 @@ class Plan:
 
     Attributes:
         steps: one by one, for sampling.
-        group_sizes: number of decisions of each group of each step, one after the other.
-        walk_order: int64 (D,), token columns in the order of those groups; `token_order` leads back.
+        walk_order: int64 (D,), token columns step after step, group after group; `token_order` leads back.
+        step_sizes, group_sizes: number of decisions of each step, and of each group of each step, in that order.
         groups: all decisions of the space, answered from the outputs of all steps, for known tokens.
         anchor_steps: int64 (A,), the steps that record an anchor.
         vocabularies: number of choices of each op vocabulary, sorted by name.
@@ -85,9 +85,10 @@ class Plan:
     """
 
     steps: tuple[PlannedStep, ...]
-    group_sizes: tuple[int, ...]
     walk_order: Tensor
     token_order: Tensor
+    step_sizes: list[int]
+    group_sizes: list[int]
     groups: tuple[Group, ...]
     anchor_steps: Tensor
     vocabularies: dict[str, int]
@@ -104,13 +105,14 @@ def make_plan(space: SearchSpace[Any]) -> Plan:
     vocabularies = _vocabulary_sizes(space)
     _check(space, anchor_index)
     steps = tuple(_make_step(space, index, anchor_index) for index in range(len(space.steps)))
-    walk_order = torch.cat([step.columns for step in steps])
+    walk_order = torch.tensor([column for step in steps for column in step.columns])
     everything = _grouped(enumerate(space.decisions))
     return Plan(
         steps=steps,
-        group_sizes=tuple(len(group.columns) for step in steps for group in step.groups),
         walk_order=walk_order,
         token_order=walk_order.argsort(),
+        step_sizes=[len(step.columns) for step in steps],
+        group_sizes=[len(group.columns) for step in steps for group in step.groups],
         groups=tuple(_make_group(group, anchor_index, rows=[decision.step for _, decision in group]) for group in everything),
         anchor_steps=torch.tensor(anchor_steps, dtype=torch.int64),
         vocabularies=vocabularies,
@@ -134,9 +136,9 @@ def _check(space: SearchSpace[Any], anchor_index: dict[int, int]) -> None:
     for decision in space.decisions:
         if not 0 <= decision.step < len(space.steps):
             raise ValueError(f"{decision.name}: expected a step in 0..{len(space.steps) - 1}, got {decision.step}")
-        for step in (step for steps in decision.anchors for step in steps):
-            if step not in anchor_index:
-                raise ValueError(f"{decision.name}: step {step} records no anchor before step {decision.step}")
+        for anchor in (anchor for anchors in decision.anchors for anchor in anchors):
+            if anchor not in anchor_index:
+                raise ValueError(f"{decision.name}: step {anchor} records no anchor before step {decision.step}")
     with_op = {decision.step for decision in space.decisions if decision.kind == "op"}
     for index, step in enumerate(space.steps):
         if step.input == "choice" and index and index - 1 not in with_op:
@@ -153,7 +155,7 @@ def _grouped(members: Iterable[_Member]) -> list[list[_Member]]:
 def _make_group(members: list[_Member], anchor_index: dict[int, int], *, rows: list[int] | None) -> Group:
     decisions = [decision for _, decision in members]
     num_choices = len(decisions[0].choices)
-    bias = torch.tensor([decision.bias or (0.0,) * num_choices for decision in decisions])
+    bias = torch.tensor([decision.bias or (0.0,) * num_choices for decision in decisions], dtype=torch.float64)
     return Group(
         vocabulary=decisions[0].vocabulary,
         num_choices=num_choices,
@@ -196,7 +198,7 @@ def _make_step(space: SearchSpace[Any], index: int, anchor_index: dict[int, int]
         input=space.steps[index].input,
         anchor=space.steps[index].anchor,
         groups=tuple(_make_group(group, anchor_index, rows=None) for group in groups),
-        columns=torch.tensor([column for column, _ in members], dtype=torch.int64),
+        columns=tuple(column for column, _ in members),
         pointed=pointed,
         first_rows=torch.arange(len(members)) * most,
         last_op=(max(ops)[1], members[max(ops)[1]][1].vocabulary) if ops else None,

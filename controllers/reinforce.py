@@ -19,6 +19,7 @@ from torch import Tensor
 
 from controllers.enas import EnasConfig
 from controllers.lstm import LSTMPolicy, PolicyOutput
+from enas.seeding import derive_generator
 from enas.spaces.base import SearchSpace
 from enas.types import FloatArray, IntArray, Rollout, State
 
@@ -72,7 +73,7 @@ class ReinforceController:
         self.baseline: float | None = 0.0 if config.baseline_start == "zero" else None
         self.num_updates = 0
         self._seed = seed
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = derive_generator(seed, "proposals")
         skips = [(column, decision.step) for column, decision in enumerate(space.decisions) if decision.kind == "skip"]
         self._skip_columns = torch.tensor([column for column, _ in skips], dtype=torch.int64)
         self._num_skip_layers = len({step for _, step in skips})
@@ -82,7 +83,11 @@ class ReinforceController:
         return _to_rollout(self.policy.sample(num_architectures, generator=self._generator))
 
     def update(self, rollout: Rollout, rewards: FloatArray) -> dict[str, float]:
-        """Take one REINFORCE step on rewards (N,); the log-probabilities are computed anew with gradients."""
+        """Take one REINFORCE step on rewards (N,); the log-probabilities are computed anew with gradients.
+
+        Raises: ValueError for rewards that are not finite or do not fit the rollout; nothing changes then.
+        """
+        _check_rewards(rollout, rewards)
         output = self.policy.evaluate(torch.from_numpy(rollout.tokens))
         entropy = output.entropy.detach()
         reward = torch.from_numpy(rewards).to(entropy.dtype) + self.config.entropy_weight * entropy
@@ -119,8 +124,7 @@ class ReinforceController:
 
     def candidates(self, num_candidates: int) -> IntArray:
         """Return the greedy architecture and distinct samples of the policy, without disturbing later proposals."""
-        seed = np.random.SeedSequence((self._seed, self.num_updates)).generate_state(1).item()
-        generator = torch.Generator().manual_seed(seed)
+        generator = derive_generator(self._seed, "candidates", self.num_updates)
         rows = [tuple(self.policy.most_likely().tokens[0].tolist())]
         for _ in range(_CANDIDATE_ROUNDS):
             if len(set(rows)) >= num_candidates:
@@ -129,8 +133,9 @@ class ReinforceController:
         return np.array(list(dict.fromkeys(rows))[:num_candidates], dtype=np.int64)
 
     def state_dict(self) -> State:
-        """Return weights, optimizer, baseline, generator and counter."""
+        """Return weights, optimizer, baseline, seed, generator and counter."""
         return {
+            "seed": self._seed,
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "baseline": self.baseline,
@@ -144,7 +149,15 @@ class ReinforceController:
         self.optimizer.load_state_dict(state["optimizer"])
         self.baseline = state["baseline"]
         self.num_updates = state["num_updates"]
+        self._seed = state["seed"]
         self._generator.set_state(state["generator"])
+
+
+def _check_rewards(rollout: Rollout, rewards: FloatArray) -> None:
+    if not len(rewards) or rewards.shape != (len(rollout.tokens),):
+        raise ValueError(f"rewards: expected {len(rollout.tokens)} of them, at least 1, got shape {rewards.shape}")
+    if not np.isfinite(rewards).all():
+        raise ValueError(f"rewards: expected finite numbers, got {rewards[~np.isfinite(rewards)][0]}")
 
 
 def _to_rollout(output: PolicyOutput) -> Rollout:

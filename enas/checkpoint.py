@@ -2,7 +2,8 @@
 
 `checkpoint.pt` is the newest state, `checkpoint.previous.pt` the one before it, and `checkpoint.sha256` lists their SHA-256 in
 the format of `sha256sum -c`. A save writes a temporary file, then the list (new and current hash), then renames current to
-previous and temporary to current. Between any two of these operations a complete file exists whose hash is in the list.
+previous and temporary to current; a damaged current is overwritten, and the previous stays. Between any two of these operations
+a complete file exists whose hash is in the list.
 Loading reads tensors, numbers, strings, lists and dicts only (`weights_only`), never code.
 """
 
@@ -20,7 +21,7 @@ from enas.types import State
 CURRENT, PREVIOUS, HASHES = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.sha256"
 
 
-class CheckpointError(Exception):
+class CheckpointError(ValueError):
     """No checkpoint of a run is intact."""
 
 
@@ -31,14 +32,14 @@ def save_checkpoint(folder: Path, state: State) -> None:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    current = folder / CURRENT
+    intact = _intact_files(folder)
     hashes = {CURRENT: _sha256(temporary)}
-    if current.exists():
-        hashes[PREVIOUS] = _sha256(current)
+    if intact:
+        hashes[PREVIOUS] = next(iter(intact.values()))
     write_atomically(folder / HASHES, "".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
-    if current.exists():
-        current.replace(folder / PREVIOUS)
-    temporary.replace(current)
+    if CURRENT in intact:
+        (folder / CURRENT).replace(folder / PREVIOUS)
+    temporary.replace(folder / CURRENT)
     _sync_folder(folder)
 
 
@@ -50,18 +51,16 @@ def load_checkpoint(folder: Path) -> State | None:
     """
     for leftover in folder.glob("checkpoint.*.tmp"):
         leftover.unlink()
-    hashes = folder / HASHES
-    files = [file for file in (folder / CURRENT, folder / PREVIOUS) if file.exists()]
-    if not files:
+    there = [name for name in (CURRENT, PREVIOUS) if (folder / name).exists()]
+    if not there:
         return None
-    known = {line.split()[0] for line in hashes.read_text().splitlines() if line.strip()} if hashes.exists() else set()
-    for file in files:
-        if _sha256(file) in known:
-            if file.name == PREVIOUS and (folder / CURRENT).exists():
-                warnings.warn(f"{folder / CURRENT} is damaged; going on from {file}", RuntimeWarning, stacklevel=2)
-            state: State = torch.load(file, map_location="cpu", weights_only=True)
-            return state
-    raise CheckpointError(f"{folder}: no checkpoint is intact; looked at {', '.join(file.name for file in files)}")
+    intact = list(_intact_files(folder))
+    if not intact:
+        raise CheckpointError(f"{folder}: no checkpoint is intact; looked at {', '.join(there)}")
+    if intact[0] != there[0]:
+        warnings.warn(f"{folder / CURRENT} is damaged; going on from {folder / PREVIOUS}", RuntimeWarning, stacklevel=2)
+    state: State = torch.load(folder / intact[0], map_location="cpu", weights_only=True)
+    return state
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -72,6 +71,15 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _intact_files(folder: Path) -> dict[str, str]:
+    """Return the names of the checkpoints whose SHA-256 is in the list, newest first, with it."""
+    hashes = folder / HASHES
+    text = hashes.read_text(encoding="utf-8", errors="replace") if hashes.exists() else ""
+    known = {line.split()[0] for line in text.splitlines() if line.strip()}
+    found = {name: _sha256(folder / name) for name in (CURRENT, PREVIOUS) if (folder / name).exists()}
+    return {name: digest for name, digest in found.items() if digest in known}
 
 
 def _sha256(path: Path) -> str:

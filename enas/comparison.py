@@ -81,8 +81,11 @@ def welch_interval(first: Sequence[float], second: Sequence[float]) -> tuple[flo
     if np.ptp(first) == 0 and np.ptp(second) == 0:
         difference = float(np.mean(first) - np.mean(second))
         return difference, difference
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    return float(interval.low), float(interval.high)
+    variances = [deviation(values) ** 2 / len(values) for values in (first, second)]  # of the means
+    freedom = sum(variances) ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(variances, (first, second), strict=True))
+    difference = float(np.mean(first) - np.mean(second))
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(variances))
+    return difference - half, difference + half
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -6,7 +6,7 @@ Every class is frozen and checks itself; a field's docstring is its help on the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 BatchNormMode = Literal["batch", "running", "recalibrated"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -104,6 +104,9 @@ class SharedConfig:
         require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
         require(self.weight_decay >= 0, "weight_decay", "a number of at least 0", self.weight_decay)
         require(self.grad_clip is None or self.grad_clip > 0, "grad_clip", "a number above 0 or None", self.grad_clip)
+        require(self.reward_batch in ("own", "shared"), "reward_batch", "own or shared", repr(self.reward_batch))
+        modes = get_args(BatchNormMode)
+        require(self.batch_norm in modes, "batch_norm", f"one of {', '.join(modes)}", repr(self.batch_norm))
 
 
 @dataclass(frozen=True, kw_only=True)

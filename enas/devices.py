@@ -14,7 +14,7 @@ def select_device(name: DeviceName) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
-    if not available[name]:
+    if not available.get(name):
         there = ", ".join(sorted(kind for kind, is_there in available.items() if is_there))
         raise ValueError(f"device: expected one that this machine has ({there}), got {name}")
     return torch.device(name)

@@ -35,7 +35,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float | None) ->
     """Scale the gradients that exist to a joint L2 norm of at most `largest`; return the norm before, on the device."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    if largest is not None:
+    if largest is not None and gradients:
         scale = (largest / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, scale)
     return norm

@@ -159,12 +159,15 @@ class Retraining:
     def run(self, folder: Path, *, on_epoch: Callable[[Retraining], None] = lambda _: None) -> RetrainResult:
         """Train to the end, going on from a checkpoint in `folder` if there is one, and write `result.json` there.
 
-        A folder that already holds a result gives it back untouched.
+        A folder that already holds this architecture's result gives it back untouched. What it holds of another one, the
+        answer before the search went on, is left aside and overwritten.
         """
         if (folder / "result.json").exists():
-            return RetrainResult(**json.loads((folder / "result.json").read_text())["result"])
+            record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            if record["architecture"] == self.architecture.to_json():
+                return RetrainResult(**record["result"])
         folder.mkdir(parents=True, exist_ok=True)
-        if (state := load_checkpoint(folder)) is not None:
+        if (state := load_checkpoint(folder)) is not None and state["architecture"] == self.architecture.to_json():
             self.load_state_dict(state)
         every = max(1, self.config.epochs // NUM_MEASUREMENTS)
         last_save = time.monotonic()
@@ -192,8 +195,9 @@ class Retraining:
         return result
 
     def state_dict(self) -> State:
-        """Return weights, optimizer moments, position and history."""
+        """Return the architecture, weights, optimizer moments, position and history."""
         return {
+            "architecture": self.architecture.to_json(),
             "child": self.child.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,

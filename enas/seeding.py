@@ -11,10 +11,11 @@ import torch
 def derive_seed(seed: int, *path: str | int) -> int:
     """Return a 64-bit seed for a purpose, such as `derive_seed(7, "dropout", step)`; equal arguments give equal seeds anywhere.
 
-    Args: seed: at least 0. path: names and numbers (at least 0) that tell streams apart.
+    Args: seed: at least 0. path: names and numbers (at least 0, below 2**32) that tell streams apart.
     """
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in path]
-    low, high = np.random.SeedSequence([seed, *words]).generate_state(2, np.uint32).tolist()
+    # spawn_key, since a plain list of words would give [7, 1] and [7, 1, 0] the same seed
+    low, high = np.random.SeedSequence(seed, spawn_key=words).generate_state(2, np.uint32).tolist()
     return int(low | (high & 0x7FFFFFFF) << 32)
 
 

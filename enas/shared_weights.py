@@ -7,8 +7,8 @@ inactive weights; that is left out.) Training and evaluation share no graph, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from enas.children.base import Child
 from enas.children.batch_norm import batch_norms, batch_statistics, fresh_statistics, set_accumulating
-from enas.configs import Precision, SharedConfig
+from enas.configs import Precision, SharedConfig, require
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import Batch, BatchStream
 from enas.datasets.images import ImageData, ImageSplit
@@ -73,6 +73,9 @@ class SharedWeights:
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
+        for name, split in (("batch_size", data.train), ("valid_batch_size", data.valid)):
+            size = getattr(config, name)
+            require(size <= len(split), f"shared.{name}", f"at most {len(split)}, the number of images", size)
         self.child_config = child_config
         self.space: SearchSpace[Any] = child_config.make_space()
         self.config = config
@@ -80,7 +83,7 @@ class SharedWeights:
         self.num_classes = data.num_classes
         self.device = torch.device(device)
         self.precision: Precision = precision
-        self._train, self._valid = data.train, _shuffled(data.valid)
+        self._train, self._valid = _on(data.train, self.device), _on(_shuffled(data.valid), self.device)
         self._mean, self._std = data.mean, data.std
         self._augmentation = augmentation
         self.reset(seed)
@@ -95,13 +98,15 @@ class SharedWeights:
         child.reset_parameters(derive_generator(seed, "weights"))
         self.child: Child = child.to(self.device).to(memory_format=self.memory_format)
         self._norms = batch_norms(self.child)
+        self._weights = list(self.child.parameters())
         self.optimizer = make_sgd(
-            self.child.parameters(),
+            self._weights,
             learning_rate=self.config.learning_rate,
             momentum=self.config.momentum,
             weight_decay=self.config.weight_decay,
         )
         self.train_stream = self._stream(self._train, "train", self.config.batch_size, self._augmentation)
+        self.calibration_stream = self._stream(self._train, "recalibration", self.config.batch_size, None)
         self.valid_stream = self._stream(self._valid, "valid", self.config.valid_batch_size, None)
         self.steps_per_epoch = self.config.steps_per_epoch or self.train_stream.num_batches
 
@@ -146,7 +151,7 @@ class SharedWeights:
             losses.append(weight * loss.detach())
             accuracies.append((logits.detach().argmax(dim=1) == batch.labels).float().mean())
         learning_rate = self.learning_rate
-        grad_norm = clip_gradients(self.child.parameters(), self.config.grad_clip)
+        grad_norm = clip_gradients(self._weights, self.config.grad_clip)
         set_learning_rate(self.optimizer, learning_rate)
         self.optimizer.step()
         self.num_train_steps += 1
@@ -159,10 +164,13 @@ class SharedWeights:
 
     def evaluate(self, architectures: Sequence[Any]) -> Evaluation:
         """Measure architectures on validation minibatches, as rewards are; the next call reads the next minibatches."""
-        own = self.config.reward_batch == "own"
-        count = len(architectures) if own else 1
-        first, self.num_evaluations = self.num_evaluations, self.num_evaluations + count
-        return self._measure(architectures, lambda index: [self.valid_stream.batch(first + (index if own else 0))])
+        first = self.num_evaluations
+        if self.config.reward_batch == "shared":
+            self.num_evaluations += 1
+            batch = self.valid_stream.batch(first)
+            return self._measure(architectures, lambda _: [batch])
+        self.num_evaluations += len(architectures)
+        return self._measure(architectures, lambda index: [self.valid_stream.batch(first + index)])
 
     def evaluate_all(self, architectures: Sequence[Any]) -> Evaluation:
         """Measure architectures on the whole validation split; minibatch counters stay as they are."""
@@ -171,17 +179,18 @@ class SharedWeights:
         )
 
     @torch.no_grad()
-    def _measure(self, architectures: Sequence[Any], batches_of: Any) -> Evaluation:
+    def _measure(self, architectures: Sequence[Any], batches_of: Callable[[int], Iterable[Batch]]) -> Evaluation:
         self._set_training(False)
         totals, num_examples = [], 0
-        for index, architecture in enumerate(architectures):
-            with self._reward_statistics(architecture):
-                total, num_examples = self._score(architecture, batches_of(index))
-            totals.append(total)
+        with batch_statistics(self._norms) if self.config.batch_norm == "batch" else nullcontext():
+            for index, architecture in enumerate(architectures):
+                with self._recalibrated(architecture) if self.config.batch_norm == "recalibrated" else nullcontext():
+                    total, num_examples = self._score(architecture, batches_of(index))
+                totals.append(total)
         correct, loss = torch.stack(totals).double().cpu().numpy().T / num_examples
         return Evaluation(accuracy=correct, loss=loss, num_examples=num_examples)
 
-    def _score(self, architecture: Any, batches: Sequence[Batch] | Iterator[Batch]) -> tuple[Tensor, int]:
+    def _score(self, architecture: Any, batches: Iterable[Batch]) -> tuple[Tensor, int]:
         """Return (number right, sum of losses) as a tensor (2,) on the device, and how many examples there were."""
         total, num_examples = torch.zeros(2, device=self.device), 0
         for batch in batches:
@@ -193,21 +202,14 @@ class SharedWeights:
         return total, num_examples
 
     @contextmanager
-    def _reward_statistics(self, architecture: Any) -> Iterator[None]:
-        """Give BatchNorm the statistics that the configured mode measures with."""
-        if self.config.batch_norm == "running":
+    def _recalibrated(self, architecture: Any) -> Iterator[None]:
+        """Within the block, BatchNorm uses an architecture's own averages over a few unaugmented training minibatches."""
+        with fresh_statistics(self._norms):
+            set_accumulating(self._norms, True)
+            for step in range(self.config.recalibration_batches):
+                self.child(self.calibration_stream.batch(step).images, architecture)
+            set_accumulating(self._norms, False)
             yield
-        elif self.config.batch_norm == "batch":
-            with batch_statistics(self._norms):
-                yield
-        else:
-            with fresh_statistics(self._norms):
-                set_accumulating(self._norms, True)
-                calibration = self._stream(self._train, "recalibration", self.config.batch_size, None)
-                for step in range(self.config.recalibration_batches):
-                    self.child(calibration.batch(step).images, architecture)
-                set_accumulating(self._norms, False)
-                yield
 
     def _set_training(self, training: bool) -> None:
         if self.child.training != training:
@@ -239,6 +241,11 @@ def even_chunk(split: ImageSplit, most: int) -> int:
     """
     pieces = -(-len(split) // most)
     return int(np.ceil(len(split) / pieces))
+
+
+def _on(split: ImageSplit, device: torch.device) -> ImageSplit:
+    """Return a split on a device, so that several streams over it share one copy there."""
+    return ImageSplit(images=split.images.to(device), labels=split.labels.to(device))
 
 
 def _shuffled(split: ImageSplit) -> ImageSplit:

@@ -43,19 +43,19 @@ class PhaseRunner:
     def reset(self, *, seed: int | None, options: Mapping[str, Any] | None) -> None:
         """Start a new search if a seed is given; take `phase` and `loss_weights` (M,) from the options.
 
-        Raises: ValueError for unknown options or phases.
+        Raises: ValueError for unknown options or phases; nothing changes then.
         """
         options = options or {}
         unknown = sorted(set(options) - {"phase", "loss_weights"})
         if unknown:
             raise ValueError(f"options: expected 'phase' and 'loss_weights', got {', '.join(map(repr, unknown))}")
+        phase = _check_phase(options["phase"]) if "phase" in options else None
+        loss_weights = _check_loss_weights(options["loss_weights"]) if "loss_weights" in options else None
         if seed is not None:
             self.shared.reset(seed)
             self.phase, self._loss_weights, self.last = self._first_phase, None, None
-        if "phase" in options:
-            self.phase = _check_phase(options["phase"])
-        if "loss_weights" in options:
-            self._loss_weights = np.asarray(options["loss_weights"], dtype=np.float64)
+        self.phase = phase or self.phase
+        self._loss_weights = self._loss_weights if loss_weights is None else loss_weights
 
     def step(self, actions: Any) -> tuple[FloatArray, dict[str, FloatArray]]:
         """Run one step on N architectures.
@@ -71,7 +71,7 @@ class PhaseRunner:
             rewards = self._train(tokens, info)
         if self.phase != "shared":
             rewards = self._measure(tokens, info)
-        self.last = (tokens, rewards)
+        self.last = (tokens, rewards.copy())
         return rewards, info
 
     def _train(self, tokens: IntArray, info: dict[str, FloatArray]) -> FloatArray:
@@ -81,7 +81,7 @@ class PhaseRunner:
         metrics = self.shared.train_step(PathBatch(tokens=tokens, loss_weights=weights))
         accuracy = metrics.accuracy.double().cpu().numpy()
         everyone = np.ones(len(tokens))
-        info["train_accuracy"] = accuracy
+        info["train_accuracy"] = accuracy.copy()  # whoever changes rewards in place leaves the measurement alone
         info["train_loss"] = float(metrics.loss) * everyone
         info["grad_norm"] = float(metrics.grad_norm) * everyone
         info["learning_rate"] = metrics.learning_rate * everyone
@@ -109,3 +109,10 @@ def _check_phase(phase: object) -> Phase:
         if phase == known:
             return known
     raise ValueError(f"phase: expected one of {', '.join(PHASES)}, got {phase!r}")
+
+
+def _check_loss_weights(given: Any) -> FloatArray:
+    try:
+        return np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"loss_weights: expected numbers, got {given!r}") from error

@@ -77,8 +77,8 @@ class SharedWeightVectorEnv(VectorEnv[Any, Any, Any]):
 
     def step(self, actions: IntArray) -> tuple[Observation, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
         """Run N architectures, integers (N, D)."""
-        if len(actions) != self.num_envs:
-            raise ValueError(f"actions: expected {self.num_envs} architectures, got {len(actions)}")
+        if np.shape(actions)[:1] != (self.num_envs,):
+            raise ValueError(f"actions: expected {self.num_envs} architectures, got an array of shape {np.shape(actions)}")
         rewards, info = self.runner.step(actions)
         everyone = np.ones(self.num_envs, dtype=np.bool_)
         final = {**info, **{f"_{name}": everyone.copy() for name in info}}

@@ -42,14 +42,25 @@ def read_architecture(given: str, *, space: str) -> StoredArchitecture:
     if space not in SPACES:
         raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {space!r}")
     path = Path(given)
-    if "\n" in given or not path.exists():
+    if not _is_there(given):
         if not all(word.isdecimal() for word in given.split()):
             raise ValueError(f"--architecture: expected a run folder, a file or an arc string, got {given!r}")
         return StoredArchitecture(space=space, child=SPACES[space](), text=given, architecture=None, config=None)
     if path.is_file() and path.suffix != ".json":
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"--architecture: expected a text file, got {path}, where {error}") from error
         return StoredArchitecture(space=space, child=SPACES[space](), text=text, architecture=None, config=None)
     return _read_answer(path)
+
+
+def _is_there(given: str) -> bool:
+    """Whether a text names a file or folder; an arc string may be longer than any name."""
+    try:
+        return bool(given) and Path(given).exists()
+    except OSError:
+        return False
 
 
 def _read_answer(path: Path) -> StoredArchitecture:

@@ -21,6 +21,7 @@ import torch
 from controllers import CONTROLLERS
 from enas.assemble import make_shared_weights
 from enas.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from enas.configs import require
 from enas.datasets import load_data
 from enas.datasets.images import ImageData
 from enas.derive import Candidate, rank_candidates
@@ -93,11 +94,14 @@ def build_search(
     resumed = config.resume is not None
     if not resumed and (folder / CONFIG_FILE).exists():
         raise ValueError(f"--run-dir: expected a new folder, got {folder}, which holds a run; use --resume {folder} to go on")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--run-dir: expected a folder, got {folder}, which is a file")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     images = data or load_data(
         config.data, data_dir=config.data_dir, num_train=config.split.num_train, num_valid=config.split.num_valid
     )
+    _check_retraining(config, images)
     shared = make_shared_weights(
         config.child,
         images,
@@ -130,6 +134,13 @@ def build_search(
         search=search,
         resumed=state is not None,
     )
+
+
+def _check_retraining(config: SearchConfig, images: ImageData) -> None:
+    """Raise ValueError for minibatches larger than the data, before hours of search that would end in that message."""
+    count = len(images.train) + (len(images.valid) if config.retrain.use_valid else 0)
+    fits = config.retrain.epochs == 0 or config.retrain.batch_size <= count
+    require(fits, "retrain.batch_size", f"at most {count}, the number of images", config.retrain.batch_size)
 
 
 def _make_search(

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig
+from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig, require
 from enas.datasets import check_source
 from enas.spaces.base import ChildConfig
 from scripts.architectures import StoredArchitecture, read_architecture
@@ -74,6 +74,7 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
     command = parse_flags(RetrainCommand, default, arguments)
     if text is None:
         raise ValueError("--architecture: expected a run folder, a file or an arc string, got nothing")
+    require(command.retrain.epochs >= 1, "--retrain.epochs", "at least 1", command.retrain.epochs)
     check_source(command.data, command.data_dir)
     return command, stored
 
@@ -81,7 +82,6 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
 def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Console) -> None:
     """Train, print the table and the verdict, keep each training's `result.json`."""
     architecture = stored.for_child(command.child)
-    _claim_folder(command)
     import torch
 
     from enas.assemble import choose_augmentation
@@ -106,6 +106,8 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
         device=select_device(command.device),
         precision=command.precision,
     )
+    recipe.training(architecture, 0)  # raises for a recipe that doesn't fit the data, before the folder is claimed
+    _claim_folder(command)
     print_rows(train_all(recipe, architecture, command.run_dir, console, name="architecture"))
 
 

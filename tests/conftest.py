@@ -1,10 +1,10 @@
-"""A search space that needs no child, and a planted optimum to find in it: what tests of controllers search."""
+"""What tests search: a space that needs no child, with a planted optimum, and images small enough to train on in milliseconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ import pytest
 from enas.spaces.base import Decision, SearchSpace, Step
 from enas.spaces.sampling import sample_uniform
 from enas.types import Controller, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from enas.datasets.images import ImageData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +99,22 @@ def planted_search(planted_space: PlantedSpace) -> Callable[..., FloatArray]:
         return np.concatenate(rewards)
 
     return search
+
+
+@pytest.fixture
+def images() -> ImageData:
+    """Random 8x8 grey images of three classes, which differ in brightness: 60 to train, 30 to validate and 20 to test on."""
+    import torch
+
+    from enas.datasets.images import ImageData, ImageSplit, channel_statistics
+
+    generator = torch.Generator().manual_seed(11)
+
+    def split(count: int) -> ImageSplit:
+        labels = torch.arange(count) % 3
+        noise = torch.randint(120, (count, 1, 8, 8), generator=generator)
+        return ImageSplit(images=(noise + 60 * labels[:, None, None, None]).to(torch.uint8), labels=labels)
+
+    train = split(60)
+    mean, std = channel_statistics(train.images)
+    return ImageData(name="tiny", train=train, valid=split(30), test=split(20), num_classes=3, mean=mean, std=std)

@@ -67,8 +67,11 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""
-        shifted = nn.functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
-        halves = (self.even(x[:, :, ::2, ::2]), self.odd(shifted[:, :, ::2, ::2]))
+        height, width = x.shape[-2:]
+        odd = x[:, :, 1::2, 1::2]
+        if height % 2 or width % 2:
+            odd = nn.functional.pad(odd, (0, width % 2, 0, height % 2))
+        halves = (self.even(x[:, :, ::2, ::2]), self.odd(odd))
         out: Tensor = self.norm(torch.cat(halves, dim=1))
         return out
 

@@ -24,8 +24,8 @@ Operation = Literal["conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3"
 OPERATIONS: tuple[Operation, ...] = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
 """In the authors' order: the digit of an operation in an arc string is its index here."""
 
-# Cheapest first by FLOPs, then parameters, then index; holds for 4 filters and more.
-_BY_COST: tuple[Operation, ...] = ("avg3x3", "max3x3", "sep3x3", "sep5x5", "conv3x3", "conv5x5")
+# Order by FLOPs, then parameters; the two poolings cost the same. Holds for 4 filters and more.
+_COST_RANK: dict[Operation, int] = {"avg3x3": 0, "max3x3": 0, "sep3x3": 1, "sep5x5": 2, "conv3x3": 3, "conv5x5": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ class MacroSpace(SearchSpace[MacroArchitecture]):
         for layer, (operation, sources) in enumerate(zip(architecture.operations, architecture.skips, strict=True)):
             if operation not in self.operations:
                 raise ValueError(f"layer {layer}: expected an operation out of {', '.join(self.operations)}, got {operation!r}")
-            if any(not 0 <= source < layer for source in sources):
-                raise ValueError(f"layer {layer}: expected skip sources below {layer}, got {list(sources)}")
+            if any(not 0 <= source < layer for source in sources) or list(sources) != sorted(set(sources)):
+                raise ValueError(f"layer {layer}: expected distinct skip sources below {layer}, sorted, got {list(sources)}")
 
     def from_json(self, data: dict[str, Any]) -> MacroArchitecture:
         """Read `MacroArchitecture.to_json`. Raises ValueError naming what does not fit."""
@@ -127,13 +127,13 @@ class MacroSpace(SearchSpace[MacroArchitecture]):
         return "\n".join(" ".join(str(next(tokens)) for _ in range(layer + 1)) for layer in range(self.num_layers))
 
     def smallest(self) -> MacroArchitecture:
-        """Return the cheapest operation everywhere, no skips."""
-        cheapest = min(self.operations, key=_BY_COST.index)
+        """Return the cheapest operation everywhere (of two poolings the first token), no skips."""
+        cheapest = min(self.operations, key=_COST_RANK.__getitem__)
         return MacroArchitecture(operations=(cheapest,) * self.num_layers, skips=((),) * self.num_layers)
 
     def largest(self) -> MacroArchitecture:
-        """Return the most expensive operation everywhere, every skip."""
-        dearest = max(self.operations, key=_BY_COST.index)
+        """Return the most expensive operation everywhere (of two poolings the last token), every skip."""
+        dearest = max(reversed(self.operations), key=_COST_RANK.__getitem__)
         skips = tuple(tuple(range(layer)) for layer in range(self.num_layers))
         return MacroArchitecture(operations=(dearest,) * self.num_layers, skips=skips)
 
