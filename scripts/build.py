@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 import torch
 
 from controllers import CONTROLLERS
@@ -31,7 +30,6 @@ from enas.rewards import REWARDS
 from enas.search import Position, Search
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights
-from enas.spaces.sampling import sample_uniform
 from enas.tracking import ArchitectureRow, Tracker, initial_state
 from enas.types import Controller
 from envs.vector import SharedWeightVectorEnv
@@ -62,16 +60,6 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.tracker.close()
-
-    def uniform_rewards(self) -> float:
-        """Return the mean reward of uniform architectures on the minibatches that the last epoch's proposals were measured on."""
-        schedule, envs = self.config.schedule, self.search.controller_envs
-        rng = np.random.default_rng(derive_seed(self.config.seed, "versus uniform"))
-        own = self.config.shared.reward_batch == "own"
-        self.shared.num_evaluations -= schedule.controller_steps * (schedule.architectures_per_step if own else 1)
-        envs.reset(options={"phase": "controller"})
-        steps = range(schedule.controller_steps)
-        return float(np.mean([envs.step(sample_uniform(self.shared.space, envs.num_envs, rng))[1] for _ in steps]))
 
 
 def build_search(

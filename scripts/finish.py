@@ -1,82 +1,20 @@
-"""The end of a search or a retraining: networks trained from scratch, the table and the verdict, the report."""
+"""The end of a search: the answer and its table printed, the report written."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from enas.assemble import choose_augmentation
-from enas.configs import Precision, RetrainConfig
-from enas.console import ProgressBar
-from enas.datasets.augment import Augmentation
-from enas.datasets.images import ImageData
 from enas.devices import select_device
 from enas.export import ANSWER, Answer
+from enas.recipe import Recipe, train_all
 from enas.report import HEADINGS, Row, retrain_comparison, write_report
-from enas.retrain import Retraining, RetrainResult
-from enas.seeding import derive_seed
-from enas.spaces.base import ChildConfig
-from enas.spaces.sampling import sample_uniform
 from scripts.build import Run
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How networks are trained from scratch on equal terms.
-
-    Attributes:
-        child: width and depth.
-        data: trained and tested on.
-        retrain: see `RetrainConfig`; `seeds` trainings of the architecture, `random` random architectures.
-        augmentation: of training images.
-        seed: everything random follows from it.
-        device, precision: where and in which format forward passes run.
-    """
-
-    child: ChildConfig
-    data: ImageData
-    retrain: RetrainConfig
-    augmentation: Augmentation
-    seed: int
-    device: Any
-    precision: Precision
-
-    def training(self, architecture: Any, number: int) -> Retraining:
-        """Return the training of one architecture with the recipe's seed number `number`."""
-        return Retraining(
-            self.child,
-            architecture,
-            self.data,
-            self.retrain,
-            augmentation=self.augmentation,
-            seed=derive_seed(self.seed, "retrain", number),
-            device=self.device,
-            precision=self.precision,
-        )
-
-
-def train_all(recipe: Recipe, architecture: Any, folder: Path, console: Console, *, name: str) -> list[Row]:
-    """Train an architecture with each seed and random architectures once each; trainings finished before are read back."""
-    space, config = recipe.child.make_space(), recipe.retrain
-    tokens = sample_uniform(space, config.random, np.random.default_rng(derive_seed(recipe.seed, "random architectures")))
-    jobs = [(f"{name}-{seed}", architecture, seed) for seed in range(config.seeds)]
-    jobs += [(f"random-{index}", space.decode(row), index) for index, row in enumerate(tokens)]
-    results: list[RetrainResult] = []
-    with ProgressBar(console, unit="epochs") as bar:
-        for job, member, number in jobs:
-
-            def show(training: Retraining, job: str = job) -> None:
-                done = len(results) * config.epochs + training.epoch
-                bar.show(done, len(jobs) * config.epochs, text=f"training {job} from scratch")
-
-            results.append(recipe.training(member, number).run(folder / job, on_epoch=show))
-    rows = [Row(name=name, results=results[: config.seeds])]
-    return [*rows, Row(name="random", results=results[config.seeds :])] if config.random else rows
 
 
 def print_answer(run: Run, answer: Answer) -> None:

@@ -101,7 +101,9 @@ def quickstart() -> SearchConfig:
         child=MacroConfig(num_layers=6, filters=16, keep_prob=0.9),
         shared=SharedConfig(batch_size=64, valid_batch_size=128, batch_norm="batch", reward_batch="shared"),
         controller=ControllerSettings(
-            enas=EnasConfig(learning_rate=0.01, skip_weight=0.0, tanh_constant=2.5, baseline_start="first")
+            enas=EnasConfig(
+                learning_rate=0.0035, tanh_constant=2.5, entropy_weight=0.0005, skip_weight=0.0, baseline_start="first"
+            )
         ),
         schedule=ScheduleConfig(controller_steps=20, architectures_per_step=10, candidates=20, checkpoint_minutes=0.5),
         retrain=RetrainConfig(epochs=10, batch_size=64, learning_rate_min=0.0005, seeds=5, random=15),

@@ -88,7 +88,8 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     from enas.children.cost import measure_cost
     from enas.datasets import load_data
     from enas.devices import select_device
-    from scripts.finish import Recipe, print_rows, train_all
+    from enas.recipe import Recipe, train_all
+    from scripts.finish import print_rows
 
     if command.threads is not None:
         torch.set_num_threads(command.threads)

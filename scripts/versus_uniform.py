@@ -14,12 +14,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from scripts.configuration import CONFIG_FILE, exit_on_value_error, first_flag, load_saved, parse_search, to_yaml
 from scripts.presets import SearchConfig
+
+if TYPE_CHECKING:
+    from scripts.build import Run
 
 
 def main() -> None:
@@ -61,9 +65,23 @@ def measure_seed(config: SearchConfig, folder: Path) -> tuple[float, float]:
         ) as run,
     ):
         run.search.run()
-        result = _last_rewards(folder, config.epochs - 1), run.uniform_rewards()
+        result = _last_rewards(folder, config.epochs - 1), uniform_rewards(run)
     write_atomically(finished, json.dumps(result))
     return result
+
+
+def uniform_rewards(run: Run) -> float:
+    """Return the mean reward of uniform architectures on the minibatches that the last epoch's proposals were measured on."""
+    import numpy as np
+
+    from enas.seeding import derive_seed
+    from enas.spaces.sampling import sample_uniform
+
+    steps, envs = run.config.schedule.controller_steps, run.search.controller_envs
+    run.shared.num_evaluations -= steps * (envs.num_envs if run.config.shared.reward_batch == "own" else 1)
+    rng = np.random.default_rng(derive_seed(run.config.seed, "versus uniform"))
+    envs.reset(options={"phase": "controller"})
+    return float(np.mean([envs.step(sample_uniform(run.shared.space, envs.num_envs, rng))[1] for _ in range(steps)]))
 
 
 def _last_rewards(folder: Path, epoch: int) -> float:
