@@ -1,0 +1,64 @@
+"""The README's commands parse and its Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from scripts.configuration import parse_search
+from scripts.retrain import parse_retrain
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands(name: str) -> list[list[str]]:
+    """Return the flags of every `python3 scripts/run.py NAME ...` in the README."""
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    start = f"python3 scripts/run.py {name}"
+    return [shlex.split(line.removeprefix(start)) for line in lines if line == start or line.startswith(f"{start} ")]
+
+
+def test_every_command_named_is_a_module() -> None:
+    names = set(re.findall(r"scripts/run\.py (\w+)", README))
+    assert {"search", "test", "retrain", "versus_uniform"} <= names
+    assert all((ROOT / "scripts" / f"{name}.py").is_file() for name in names)
+
+
+def test_every_picture_is_there() -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "@@" not in README
+
+
+@pytest.mark.slow
+def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for code in blocks("python"):
+        exec(compile(code, "README.md", "exec", dont_inherit=True), namespace)
+    run = tmp_path / "runs" / "mine"
+    assert (run / "best_architecture.json").is_file()
+    assert (tmp_path / "runs" / "chain" / "best_architecture.json").is_file()
+
+    run.rename(run.with_name("NAME"))  # the README's name for a finished run
+    for flags in commands("search"):
+        assert parse_search(flags).epochs >= 1
+    layers = [" ".join(["0"] + ["1"] * layer) for layer in range(12)]
+    (tmp_path / "arc.txt").write_text("\n".join(layers), encoding="utf-8")
+    for flags in commands("retrain"):
+        command, stored = parse_retrain(flags)
+        assert stored.for_child(command.child) is not None
+    for flags in commands("versus_uniform"):
+        assert parse_search(flags[2:]).epochs >= 1
