@@ -6,6 +6,7 @@ final weights. The test split plays no part here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from enas.shared_weights import SharedWeights
@@ -28,8 +29,16 @@ class Candidate:
 
 
 def rank_candidates(shared: SharedWeights, tokens: IntArray) -> list[Candidate]:
-    """Measure architectures, int64 (K, D), on the whole validation split; the highest accuracy comes first (ties: lower loss)."""
+    """Measure architectures, int64 (K, D), on the whole validation split.
+
+    Returns: the highest accuracy first (ties: lower loss); last of all those whose loss is not finite, as in `enas.rewards`.
+    """
     evaluation = shared.evaluate_all([shared.space.decode(row) for row in tokens])
     rows = zip(tokens.tolist(), evaluation.accuracy.tolist(), evaluation.loss.tolist(), strict=True)
     candidates = [Candidate(tokens=tuple(row), valid_accuracy=accuracy, valid_loss=loss) for row, accuracy, loss in rows]
-    return sorted(candidates, key=lambda candidate: (-candidate.valid_accuracy, candidate.valid_loss, candidate.tokens))
+    return sorted(candidates, key=_rank)
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float, float, tuple[int, ...]]:
+    is_finite = math.isfinite(candidate.valid_loss)
+    return not is_finite, -candidate.valid_accuracy, candidate.valid_loss if is_finite else 0.0, candidate.tokens

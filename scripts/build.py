@@ -24,6 +24,7 @@ from enas.configs import require
 from enas.datasets import load_data
 from enas.datasets.images import ImageData
 from enas.derive import Candidate, rank_candidates
+from enas.draw import drawing_array
 from enas.export import Answer, save_answer
 from enas.paths import PATHS
 from enas.rewards import REWARDS
@@ -166,7 +167,11 @@ def derive_answer(run: Run) -> Answer:
     """Measure the candidates on the whole validation set and write the best one's files."""
     candidates = rank_candidates(run.shared, run.controller.candidates(run.config.schedule.candidates))
     _record_candidates(run, candidates)
-    return save_answer(run.folder, run.shared, candidates[0], mean=run.data.mean, std=run.data.std)
+    answer = save_answer(run.folder, run.shared, candidates[0], mean=run.data.mean, std=run.data.std)
+    title = f"the answer: {answer.candidate.valid_accuracy:.2%} of the validation set with shared weights"
+    drawing = drawing_array(run.shared.space.graph(answer.architecture), title=title)
+    run.tracker.image("architecture/answer", drawing, step=run.search.position.num_architectures + len(candidates))
+    return answer
 
 
 def _record_candidates(run: Run, candidates: list[Candidate]) -> None:

@@ -47,8 +47,10 @@ def retrain_and_report(run: Run, answer: Answer, console: Console) -> None:
         )
         rows = train_all(recipe, answer.architecture, run.folder / "retrain", console, name="searched")
         accuracy = sum(result.test_accuracy for result in rows[0].results) / len(rows[0].results)
-        outcome = {"derive/valid_accuracy": answer.candidate.valid_accuracy, "retrain/test_accuracy": accuracy}
-        run.tracker.hparams(flatten(asdict(config)), outcome)
+        outcome = {"derive/best": answer.candidate.valid_accuracy, "retrain/test_accuracy": accuracy}
+        settings = asdict(config)
+        settings["controller"] = settings["controller"][config.strategy]
+        run.tracker.hparams(flatten(settings), outcome)
     verdict = print_rows(rows)
     heading = f"{config.strategy} on {config.data}, {config.space} space, seed {config.seed}"
     write_report(run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from enas.children.cost import Cost
+from enas.derive import Candidate
+from enas.export import Answer
+from enas.report import HEADINGS, Row, markdown_table, retrain_comparison, spread, write_report
+from enas.retrain import RetrainResult
+
+
+def result(accuracy: float, *, parameters: int = 1234, best: float = 1.0) -> RetrainResult:
+    return RetrainResult(test_accuracy=accuracy, best_test_accuracy=best, train_loss=0.1, parameters=parameters, seed=0)
+
+
+ANSWER = Answer(
+    architecture=None,
+    candidate=Candidate(tokens=(0, 1), valid_accuracy=0.98765, valid_loss=0.1),
+    cost=Cost(parameters=12345, flops=6789012),
+    text="0\n1 0",
+)
+
+
+def test_spread_is_mean_and_sample_deviation_in_percent():
+    assert spread([0.9, 0.92, 0.94]) == "92.00 +- 2.00 %"
+    assert spread([0.9]) == "90.00 %"
+
+
+def test_row_counts_trainings_and_their_sizes():
+    assert Row(name="searched", results=[result(0.9), result(0.92)]).cells() == ("searched", "2", "91.00 +- 1.41 %", "1,234")
+    random = Row(name="random", results=[result(0.8, parameters=5000), result(0.8, parameters=999)])
+    assert random.cells() == ("random", "2", "80.00 +- 0.00 %", "999 to 5,000")
+
+
+def test_table_has_a_line_a_row():
+    assert markdown_table(("a", "b", "c"), [("x", "1", "2"), ("y", "3", "4")]) == [
+        "| a | b | c |",
+        "|:--|--:|--:|",
+        "| x | 1 | 2 |",
+        "| y | 3 | 4 |",
+    ]
+
+
+def test_comparison_reads_the_last_measurement_and_not_the_best():
+    comparison = retrain_comparison([result(0.9, best=0.99), result(0.92)], [result(0.8, best=0.99), result(0.84)])
+    assert (comparison.searched_mean, comparison.random_mean) == (0.91, 0.8200000000000001)
+
+
+def test_report_holds_answer_table_verdict_and_files(tmp_path):
+    rows = [Row(name="searched", results=[result(0.9)]), Row(name="random", results=[result(0.8), result(0.84)])]
+    write_report(tmp_path, heading="enas on digits", answer=ANSWER, rows=rows, verdict="Not shown.")
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# enas on digits"
+    assert "![the searched architecture](best_architecture.svg)" in lines
+    assert (
+        "Shared-weight accuracy on the whole validation set: 98.77%; 12,345 parameters, 6,789,012 multiply-adds for one image."
+        in lines
+    )
+    assert lines[lines.index("```") : lines.index("```") + 4] == ["```", "0", "1 0", "```"]
+    table = markdown_table(HEADINGS, [row.cells() for row in rows])
+    assert lines[lines.index(table[0]) :][: len(table)] == table
+    assert "**Not shown.**" in lines
+    assert any("`config.yaml`" in line for line in lines)
+
+
+def test_report_of_a_search_without_retraining_has_no_table_and_no_verdict(tmp_path):
+    write_report(tmp_path, heading="enas on digits", answer=ANSWER, rows=[], verdict=None)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "from scratch" not in text
+    assert "**" not in text
+    assert "12,345 parameters" in text

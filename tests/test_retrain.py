@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import enas.retrain
+from enas.children.cost import count_parameters
+from enas.configs import RetrainConfig
+from enas.datasets.augment import Augmentation
+from enas.datasets.images import ImageData, ImageSplit
+from enas.retrain import Retraining, RetrainResult
+from enas.spaces.macro import MacroConfig
+
+CHILD = MacroConfig(num_layers=3, filters=4)
+SPACE = CHILD.make_space()
+ARCHITECTURE = SPACE.decode([0, 4, 1, 1, 0, 1])
+CONFIG = RetrainConfig(epochs=3, batch_size=20)
+AUGMENTATION = Augmentation(pad=1, flip=True, cutout=2)
+
+
+class Stopped(Exception):  # noqa: N818
+    """Ends a training from outside."""
+
+
+@pytest.fixture
+def make(images: ImageData) -> Callable[..., Retraining]:
+    def build(
+        architecture: Any = ARCHITECTURE,
+        *,
+        data: ImageData = images,
+        seed: int = 0,
+        augmentation: Augmentation | None = AUGMENTATION,
+        **changes: Any,
+    ) -> Retraining:
+        config = replace(CONFIG, **changes)
+        device = torch.device("cpu")
+        return Retraining(CHILD, architecture, data, config, augmentation=augmentation, seed=seed, device=device)
+
+    return build
+
+
+def separable() -> ImageData:
+    """Three classes: which third of the image is bright."""
+    generator = torch.Generator().manual_seed(5)
+
+    def split(count: int) -> ImageSplit:
+        labels = torch.arange(count) % 3
+        images = torch.randint(60, (count, 1, 9, 9), generator=generator)
+        for label in range(3):
+            images[labels == label, :, 3 * label : 3 * label + 3] += 150
+        return ImageSplit(images=images.to(torch.uint8), labels=labels)
+
+    splits = {"train": split(90), "valid": split(30), "test": split(60)}
+    return ImageData(name="stripes", num_classes=3, mean=(0.3,), std=(0.3,), **splits)
+
+
+def test_training_learns_what_can_be_learned(make, tmp_path):
+    training = make(data=separable(), augmentation=None, epochs=15, batch_size=15, learning_rate=0.1)
+    assert training.measure() < 0.7
+    result = training.run(tmp_path)
+    assert result.test_accuracy >= 0.95
+    assert result.train_loss < 0.5
+    assert training.measure() == result.test_accuracy
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_equal_arguments_give_equal_bits(make, tmp_path):
+    trainings = {name: make(seed=seed) for name, seed in (("first", 1), ("second", 1), ("other", 2))}
+    for name, training in trainings.items():
+        training.run(tmp_path / name)
+    first, second, other = (training.child.state_dict() for training in trainings.values())
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+    assert files_of(tmp_path / "first") == files_of(tmp_path / "second")
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("epochs_between_checkpoints", [1, 2])
+def test_training_killed_after_any_epoch_ends_as_an_undisturbed_one(
+    epoch, epochs_between_checkpoints, make, tmp_path, monkeypatch
+):
+    undisturbed = make()
+    undisturbed.run(tmp_path / "undisturbed")
+    seconds = iter(range(1000))
+    monkeypatch.setattr(enas.retrain.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(enas.retrain, "CHECKPOINT_SECONDS", epochs_between_checkpoints)
+
+    def stop(training: Retraining) -> None:
+        if training.epoch == epoch:
+            raise Stopped
+
+    folder = tmp_path / "killed"
+    with pytest.raises(Stopped):
+        make().run(folder, on_epoch=stop)
+    assert not (folder / "result.json").exists()
+    epochs: list[int] = []
+    resumed = make()
+    resumed.run(folder, on_epoch=lambda training: epochs.append(training.epoch))
+    saved = epoch - epoch % epochs_between_checkpoints
+    assert epochs == list(range(saved + 1, 4))
+    for name, value in undisturbed.child.state_dict().items():
+        assert torch.equal(value, resumed.child.state_dict()[name])
+    assert (folder / "result.json").read_bytes() == (tmp_path / "undisturbed" / "result.json").read_bytes()
+
+
+def test_finished_training_is_read_back(make, tmp_path):
+    result = make().run(tmp_path)
+    before = files_of(tmp_path)
+    again = make()
+    monitor: list[int] = []
+    assert again.run(tmp_path, on_epoch=lambda training: monitor.append(training.epoch)) == result
+    assert monitor == []
+    assert again.step == 0
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_training_of_another_architecture_leaves_no_trace(is_finished, make, tmp_path, monkeypatch):
+    monkeypatch.setattr(enas.retrain, "CHECKPOINT_SECONDS", 0.0)
+
+    def stop(training: Retraining) -> None:
+        if training.epoch == 2 and not is_finished:
+            raise Stopped
+
+    other = SPACE.decode([0, 4, 1, 1, 0, 0])  # the same weights, another skip
+    with nullcontext() if is_finished else pytest.raises(Stopped):
+        make(other).run(tmp_path / "used", on_epoch=stop)
+    used, fresh = make(), make()
+    assert used.run(tmp_path / "used") == fresh.run(tmp_path / "fresh")
+    assert (tmp_path / "used" / "result.json").read_bytes() == (tmp_path / "fresh" / "result.json").read_bytes()
+
+
+def test_result_holds_measurements_and_the_architecture(make, tmp_path):
+    training = make(epochs=3)
+    measured: list[float] = []
+    result = training.run(tmp_path, on_epoch=lambda training: measured.append(training.measure()))
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert RetrainResult(**record["result"]) == result
+    assert record["architecture"] == ARCHITECTURE.to_json()
+    assert [row["epoch"] for row in record["history"]] == [1, 2, 3]
+    assert [row["test_accuracy"] for row in record["history"]] == measured
+    assert (result.test_accuracy, result.best_test_accuracy) == (measured[-1], max(measured))
+    assert result.parameters == count_parameters(training.child)
+    assert result.seed == 0
+
+
+def test_test_accuracy_is_measured_ten_times_and_at_the_end(make, tmp_path):
+    make(epochs=25, batch_size=60).run(tmp_path)
+    epochs = [row["epoch"] for row in json.loads((tmp_path / "result.json").read_text())["history"]]
+    assert epochs == [*range(2, 25, 2), 25]
+
+
+def test_test_images_are_measured_once_each_and_as_they_are(make, images, monkeypatch):
+    training = make(augmentation=Augmentation(pad=4, flip=True, cutout=6))
+    seen: list[torch.Tensor] = []
+    forward = training.child.forward
+    monkeypatch.setattr(training.child, "forward", lambda x, architecture: seen.append(x) or forward(x, architecture))
+    accuracy = training.measure()
+    pixels = (torch.cat(seen) * images.std[0] + images.mean[0]).mul(255).round().to(torch.uint8)
+    assert torch.equal(pixels, images.test.images)
+    with torch.no_grad():
+        logits = training.child.eval()(torch.cat(seen), ARCHITECTURE).logits
+    assert accuracy == float((logits.argmax(dim=1) == images.test.labels).double().mean())
+
+
+def test_measuring_leaves_the_training_as_it_was(make):
+    asked, unasked = make(), make()
+    for training in (asked, unasked):
+        training.train_epoch()
+    asked.measure()
+    asked.train_epoch()
+    unasked.train_epoch()
+    assert all(torch.equal(value, unasked.child.state_dict()[name]) for name, value in asked.child.state_dict().items())
+
+
+@pytest.mark.parametrize(("use_valid", "count"), [(True, 90), (False, 60)])
+def test_validation_images_are_trained_on_if_asked_to(use_valid, count, make, images):
+    training = make(use_valid=use_valid, batch_size=10, augmentation=None)
+    assert training.train_stream.num_batches == count // 10
+    trained = torch.cat([training.train_stream.batch(step).images for step in range(count // 10)])
+    pixels = (trained * images.std[0] + images.mean[0]).mul(255).round().int()
+    given = [images.train.images, images.valid.images][: 1 + use_valid]
+    assert sorted(pixels.flatten(1).tolist()) == sorted(torch.cat(given).flatten(1).tolist())
+
+
+def test_validation_images_change_nothing_if_not_asked_for(make, images, tmp_path):
+    blank = replace(images, valid=replace(images.valid, images=torch.zeros_like(images.valid.images)))
+    results = [make(data=data, use_valid=False).run(tmp_path / str(index)) for index, data in enumerate((images, blank))]
+    assert results[0] == results[1]
+
+
+def test_learning_rate_is_one_cosine(make):
+    training = make(epochs=4, use_valid=False, learning_rate=0.5, learning_rate_min=0.1)
+    assert training.num_steps == 4 * 3
+    rates = {}
+    for step in (0, 6, 12):
+        training.step = step
+        rates[step] = training.learning_rate
+    assert rates == pytest.approx({0: 0.5, 6: 0.3, 12: 0.1})
+    training.step = 6
+    training.train_epoch()
+    assert training.epoch == 3
+    training.step = 8
+    assert training.optimizer.param_groups[0]["lr"] == training.learning_rate
+
+
+def test_minibatch_larger_than_the_data_is_refused(make):
+    with pytest.raises(ValueError, match="batch_size: expected 1 to 90, the number of images, got 91"):
+        make(batch_size=91)
+
+
+def test_architecture_of_another_depth_is_refused(make):
+    with pytest.raises(ValueError, match="expected 3 operations and skip lists, got 2 and 2"):
+        make(MacroConfig(num_layers=2).make_space().smallest())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": -1}, "epochs: expected at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0"),
+        ({"learning_rate_min": 0.06}, r"learning_rate_min: expected a number in \[0, 0.05\], got 0.06"),
+        ({"momentum": -0.1}, r"momentum: expected a number in \[0, 1\), got -0.1"),
+        ({"weight_decay": -1.0}, "weight_decay: expected a number of at least 0, got -1"),
+        ({"grad_clip": -1.0}, "grad_clip: expected a number above 0 or None, got -1"),
+        ({"seeds": 0}, "seeds: expected at least 1, got 0"),
+        ({"random": -1}, "random: expected at least 0, got -1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        RetrainConfig(**changes)

@@ -1,0 +1,546 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import enas.search
+import scripts.build
+from controllers import CONTROLLERS
+from controllers.evolution import EvolutionConfig
+from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
+from enas.datasets.images import ImageData
+from enas.paths import PATHS, PathRule
+from enas.search import Position, Search
+from enas.spaces.macro import MacroConfig
+from enas.spaces.sampling import sample_uniform
+from enas.tracking import Tracker
+from enas.types import FloatArray, IntArray, PathBatch, Rollout, State
+from scripts.build import Run, build_search, derive_answer
+from scripts.presets import ControllerSettings, SearchConfig
+
+SPACE = MacroConfig(num_layers=3).make_space()
+
+
+class Stopped(Exception):  # noqa: N818 - what stops it is no error of the search
+    """Ends a search from outside."""
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# The alternation, over environments and a controller that record what is asked of them.
+
+
+class RecordingEnvs:
+    """Rewards an architecture with the mean of its tokens; writes every call into `log`."""
+
+    def __init__(self, name: str, num_envs: int, log: list[Any]) -> None:
+        self.name = name
+        self.num_envs = num_envs
+        self.log = log
+        self.num_steps = 0
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        assert seed is None  # the search never starts anew
+        self.log += [(self.name, "reset", name, value) for name, value in options.items()]
+        return None, {}
+
+    def step(self, actions: IntArray) -> tuple[Any, FloatArray, Any, Any, dict[str, Any]]:
+        assert actions.shape == (self.num_envs, len(SPACE.decisions))
+        self.log.append((self.name, "step"))
+        self.num_steps += 1
+        rewards = actions.mean(axis=1)
+        trained = {"train_loss": self.num_steps, "grad_norm": 10 * self.num_steps, "learning_rate": 0.1 * self.num_steps}
+        measured = {name: np.full(self.num_envs, float(value)) for name, value in trained.items()}
+        info = {**measured, "train_accuracy": rewards} if self.name == "shared" else {"accuracy": 0.5 * rewards}
+        everyone = np.ones(self.num_envs, dtype=bool)
+        return None, rewards, everyone, ~everyone, {"final_info": info}
+
+
+class RecordingController:
+    """Proposes uniformly; writes every call into `log`."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.rng = np.random.default_rng(1)
+        self.log = log
+        self.proposed: list[IntArray] = []
+        self.updates: list[tuple[Rollout, FloatArray]] = []
+
+    def propose(self, num_architectures: int) -> Rollout:
+        self.log.append(("controller", "propose", num_architectures))
+        self.proposed.append(sample_uniform(SPACE, num_architectures, self.rng))
+        return Rollout(tokens=self.proposed[-1])
+
+    def update(self, rollout: Rollout, rewards: FloatArray) -> dict[str, float]:
+        self.log.append(("controller", "update"))
+        self.updates.append((rollout, rewards))
+        return {"entropy": float(len(self.updates))}
+
+    def candidates(self, num_candidates: int) -> IntArray:
+        raise NotImplementedError
+
+    def state_dict(self) -> State:
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.rng.bit_generator.state = state["rng"]
+
+
+class FirstArchitectures:
+    """Always the smallest architectures, with weights that are no average."""
+
+    def draw(self, num_paths: int) -> PathBatch:
+        tokens = np.array([SPACE.encode(SPACE.smallest())] * num_paths)
+        return PathBatch(tokens=tokens, loss_weights=np.arange(1.0, 1 + num_paths))
+
+    def state_dict(self) -> State:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+@dataclass
+class Recorded:
+    """A search over recording parts, and what they recorded."""
+
+    search: Search
+    log: list[Any]
+    controller: RecordingController
+    positions: list[Position]
+    saved: list[State]
+    folder: Path
+
+    def rows(self, name: str = "architectures") -> list[dict[str, Any]]:
+        return rows_of(self.folder / f"{name}.jsonl")
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Recorded]]:
+    monkeypatch.setattr(enas.search, "drawing_array", lambda graph, title: np.zeros((2, 2, 3), dtype=np.uint8))
+    trackers = []
+
+    def build(*, epochs: int = 2, shared_steps: int = 3, paths: PathRule | None = None, **schedule: Any) -> Recorded:
+        log: list[Any] = []
+        positions: list[Position] = []
+        saved: list[State] = []
+        controller = RecordingController(log)
+        trackers.append(Tracker(tmp_path, start=None))
+        search = Search(
+            space=SPACE,
+            shared_envs=RecordingEnvs("shared", 2, log),
+            controller_envs=RecordingEnvs("controller", 3, log),
+            controller=controller,
+            paths=paths or FirstArchitectures(),
+            schedule=ScheduleConfig(**{"controller_steps": 2, "architectures_per_step": 3, **schedule}),
+            shared_steps=shared_steps,
+            epochs=epochs,
+            tracker=trackers[-1],
+            parts={},
+            save=saved.append,
+            on_step=lambda position: positions.append(replace(position)),
+        )
+        return Recorded(search, log, controller, positions, saved, tmp_path)
+
+    yield build
+    for tracker in trackers:
+        tracker.close()
+
+
+def test_phases_alternate_in_order_and_number(record):
+    recorded = record(paths=FirstArchitectures())
+    recorded.search.run()
+    calls = [call[:2] if call[0] != "controller" else call[:3] for call in recorded.log]
+    shared = [("shared", "reset")] + 3 * [("shared", "reset"), ("shared", "step")]
+    update = [("controller", "propose", 3), ("controller", "step"), ("controller", "update")]
+    assert calls == 2 * [*shared, ("controller", "reset", "phase"), *update, *update]
+    named = [(call[0], call[3]) for call in recorded.log if call[1:3] == ("reset", "phase")]
+    assert named == 2 * [("shared", "shared"), ("controller", "controller")]
+
+
+def test_loss_weights_of_the_path_rule_reach_each_shared_step(record):
+    recorded = record(paths=FirstArchitectures())
+    recorded.search.run()
+    weights = [call[3].tolist() for call in recorded.log if call[:3] == ("shared", "reset", "loss_weights")]
+    assert weights == 6 * [[1.0, 2.0]]
+
+
+def test_warmup_epochs_have_no_controller_phase(record):
+    recorded = record(epochs=3, warmup_epochs=2)
+    recorded.search.run()
+    names = [call[0] for call in recorded.log if call[1] == "step"]
+    assert names == 9 * ["shared"] + 2 * ["controller"]
+    assert recorded.search.num_steps == len(recorded.positions) == 11
+
+
+def test_controller_learns_from_its_own_rollouts(record):
+    recorded = record()
+    recorded.search.run()
+    assert len(recorded.controller.updates) == len(recorded.controller.proposed) == 4
+    for (rollout, rewards), tokens in zip(recorded.controller.updates, recorded.controller.proposed, strict=True):
+        assert rollout.tokens is tokens
+        assert rewards.tolist() == tokens.mean(axis=1).tolist()
+
+
+def test_position_counts_steps_and_architectures(record):
+    recorded = record()
+    recorded.search.run()
+    counts = [(p.epoch, p.shared_steps, p.controller_steps) for p in recorded.positions]
+    epoch = [(1, 0), (2, 0), (3, 0), (3, 1), (3, 2)]
+    assert counts == [(0, *steps) for steps in epoch] + [(1, *steps) for steps in epoch]
+    assert [p.num_architectures for p in recorded.positions] == [2, 4, 6, 9, 12, 14, 16, 18, 21, 24]
+    assert [p.num_measured for p in recorded.positions] == [0, 0, 0, 3, 6, 6, 6, 6, 9, 12]
+    assert recorded.search.position == replace(recorded.positions[-1], epoch=2, shared_steps=0, controller_steps=0)
+
+
+def test_best_reward_is_the_highest_so_far(record):
+    recorded = record()
+    recorded.search.run()
+    rewards = [rewards.max() for _, rewards in recorded.controller.updates]
+    best = [position.best_reward for position in recorded.positions]
+    expected = np.maximum.accumulate(rewards).tolist()
+    assert best == [None] * 3 + expected[:2] + [expected[1]] * 3 + expected[2:]
+
+
+def test_steps_done_counts_to_the_number_of_steps(record):
+    recorded = record(epochs=3, warmup_epochs=1)
+    done = []
+    recorded.search._on_step = lambda _: done.append(recorded.search.steps_done)
+    recorded.search.run()
+    assert done == list(range(1, recorded.search.num_steps + 1))
+    assert recorded.search.steps_done == recorded.search.num_steps == 3 * 3 + 2 * 2
+
+
+def test_every_architecture_that_ran_has_a_row(record):
+    recorded = record()
+    recorded.search.run()
+    rows = recorded.rows()
+    assert [row["index"] for row in rows] == list(range(24))
+    assert [(row["epoch"], row["phase"]) for row in rows] == [
+        (epoch, phase) for epoch in range(2) for phase in 6 * ["shared"] + 6 * ["controller"]
+    ]
+    assert [row["step"] for row in rows[:12]] == [2, 2, 4, 4, 6, 6, 9, 9, 9, 12, 12, 12]
+    measured = [row for row in rows if row["phase"] == "controller"]
+    assert [row["tokens"] for row in measured] == np.concatenate(recorded.controller.proposed).tolist()
+    assert [row["reward"] for row in measured] == np.concatenate([r for _, r in recorded.controller.updates]).tolist()
+    assert [row["accuracy"] for row in measured] == [0.5 * row["reward"] for row in measured]
+    trained = [row for row in rows if row["phase"] == "shared"]
+    assert {tuple(row["tokens"]) for row in trained} == {SPACE.encode(SPACE.smallest())}
+
+
+def test_metrics_are_means_since_the_last_ones_written(record, monkeypatch):
+    monkeypatch.setattr(enas.search, "LOG_EVERY", 2)
+    recorded = record(epochs=1, shared_steps=5, controller_steps=3)
+    recorded.search.run()
+    rows = recorded.rows("metrics")
+    shared = [row for row in rows if "shared/loss" in row]
+    assert [row["step"] for row in rows] == [4, 8, 10, 16, 19]
+    assert [row["shared/loss"] for row in shared] == [1.5, 3.5, 5.0]
+    assert [row["shared/grad_norm"] for row in shared] == [15.0, 35.0, 50.0]
+    assert [row["shared/lr"] for row in shared] == pytest.approx([0.15, 0.35, 0.5])
+    first, second, third = (rewards for _, rewards in recorded.controller.updates)
+    controller = rows[3:]
+    assert [row["controller/reward"] for row in controller] == pytest.approx([np.mean([first, second]), third.mean()])
+    assert [row["controller/reward_best"] for row in controller] == [max(*first, *second), third.max()]
+    assert [row["controller/entropy"] for row in controller] == [1.5, 3.0]
+    assert [row["search/best_so_far"] for row in controller] == [max(*first, *second), max(*first, *second, *third)]
+
+
+def test_exploration_is_measured_over_the_epochs_proposals(record):
+    recorded = record(epochs=1)
+    same = np.array([[0, 0, 1, 0, 1, 0]] * 3)
+    recorded.controller.propose = lambda count: Rollout(tokens=same[:count])
+    recorded.search.run()
+    row = recorded.rows("metrics")[-1]
+    assert row["search/unique_fraction"] == pytest.approx(1 / 6)
+    assert row["controller/skip_rate"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("minutes", "expected"), [(0.0, 11), (60.0, 1)])
+def test_checkpoints_are_written_by_the_clock_and_at_the_end(minutes, expected, record):
+    recorded = record(checkpoint_minutes=minutes)
+    recorded.search.run()
+    assert len(recorded.saved) == expected
+    assert recorded.saved[-1]["position"] == vars(recorded.search.position)
+
+
+def test_saved_state_does_not_change_with_the_search(record):
+    recorded = record(epochs=1, checkpoint_minutes=0)
+    recorded.search.run()
+    states = [state["position"] for state in recorded.saved[:-1]]
+    assert states == [vars(position) for position in recorded.positions]
+    assert [len(state["proposed"]) for state in recorded.saved] == [0, 0, 0, 3, 6, 0]
+
+
+# Whole searches on a small child.
+
+
+def small_config(*, strategy: str = "enas", paths: str = "controller", kind: str = "aging", epochs: int = 2) -> SearchConfig:
+    evolution = EvolutionConfig(kind=kind, population=4, sample=2, parents=2, archive_size=5)
+    return SearchConfig(
+        strategy=strategy,
+        paths=paths,
+        epochs=epochs,
+        seed=3,
+        threads=1,
+        device="cpu",
+        child=MacroConfig(num_layers=3, filters=4),
+        shared=SharedConfig(batch_size=20, valid_batch_size=10, paths_per_step=2, restart_epochs=1),
+        controller=ControllerSettings(evolution=evolution),
+        schedule=ScheduleConfig(controller_steps=2, architectures_per_step=3, candidates=4, checkpoint_minutes=0),
+        retrain=RetrainConfig(epochs=0),
+    )
+
+
+NUM_STEPS = 2 * (3 + 2)
+STRATEGIES = {
+    "enas": {"strategy": "enas"},
+    "aging evolution": {"strategy": "evolution"},
+    "generational evolution": {"strategy": "evolution", "kind": "generational"},
+    "uniform": {"strategy": "uniform"},
+}
+
+
+def end_of(run: Run) -> tuple[bytes, list[dict[str, Any]], State]:
+    """What a search leaves: rows of architectures, metrics apart from clock and memory, all parts' state."""
+    metrics = [
+        {tag: value for tag, value in row.items() if tag != "time" and not tag.startswith(("time/", "system/"))}
+        for row in rows_of(run.folder / "metrics.jsonl")
+    ]
+    state = run.search.state_dict()
+    del state["tracker"]
+    return (run.folder / "architectures.jsonl").read_bytes(), metrics, state
+
+
+def assert_same(first: Any, second: Any) -> None:
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert_same(one, other)
+    else:
+        assert first == second
+
+
+def run_to_end(config: SearchConfig, folder: Path, data: ImageData, **options: Any) -> Any:
+    with build_search(config, folder, data=data, **options) as run:
+        run.search.run()
+        return end_of(run)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[SearchConfig, ImageData], Any]:
+    """Return what a search leaves that nobody stops; each configuration runs once."""
+    ends: dict[SearchConfig, Any] = {}
+
+    def run(config: SearchConfig, data: ImageData) -> Any:
+        if config not in ends:
+            ends[config] = run_to_end(config, tmp_path_factory.mktemp("undisturbed"), data)
+        return ends[config]
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enas.search, "drawing_array", lambda graph, title: np.zeros((2, 2, 3), dtype=np.uint8))
+
+
+def stop_after(num_steps: int) -> Callable[[Search], None]:
+    """Stop a search in its environment step number `num_steps` (from 1), before the checkpoint after it."""
+    left = iter(range(num_steps - 1))
+
+    def stop(_: Search) -> None:
+        if next(left, None) is None:
+            raise Stopped
+
+    return stop
+
+
+@pytest.mark.parametrize("step", range(1, NUM_STEPS + 1))
+def test_search_stopped_in_any_step_ends_as_an_undisturbed_one(step, tmp_path, images, undisturbed):
+    config = small_config()
+    with pytest.raises(Stopped):
+        run_to_end(config, tmp_path, images, on_step=stop_after(step))
+    with build_search(replace(config, resume=tmp_path), tmp_path, data=images) as run:
+        assert run.search.steps_done == step - 1
+        assert run.resumed == (step > 1)
+        run.search.run()
+        assert_same(end_of(run), undisturbed(config, images))
+
+
+@pytest.mark.parametrize("paths", sorted(PATHS))
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_search_stopped_again_and_again_ends_as_an_undisturbed_one(strategy, paths, tmp_path, images, undisturbed):
+    config = small_config(**STRATEGIES[strategy], paths=paths)
+    resumed = replace(config, resume=tmp_path)
+    for number, num_steps in enumerate((2, 4, 3, 4)):  # all but the last step of each session is kept
+        with pytest.raises(Stopped):
+            run_to_end(resumed if number else config, tmp_path, images, on_step=stop_after(num_steps))
+    assert_same(run_to_end(resumed, tmp_path, images), undisturbed(config, images))
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+@pytest.mark.parametrize("number", [1, 4, 7, NUM_STEPS + 1])
+def test_search_stopped_in_a_save_ends_as_an_undisturbed_one(number, is_written, tmp_path, images, undisturbed, monkeypatch):
+    config = small_config()
+    calls = iter(range(1, 100))
+    save = scripts.build.save_checkpoint
+
+    def stopped_save(folder: Path, state: State) -> None:
+        is_last = next(calls) == number
+        if not is_last or is_written:
+            save(folder, state)
+        if is_last:
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scripts.build, "save_checkpoint", stopped_save)
+        with pytest.raises(Stopped):
+            run_to_end(config, tmp_path, images)
+    assert_same(run_to_end(replace(config, resume=tmp_path), tmp_path, images), undisturbed(config, images))
+
+
+def test_search_resumed_after_its_end_changes_nothing(tmp_path, images, undisturbed):
+    config = small_config()
+    run_to_end(config, tmp_path, images)
+    assert_same(run_to_end(replace(config, resume=tmp_path), tmp_path, images), undisturbed(config, images))
+
+
+@pytest.mark.parametrize("strategy", ["enas", "generational evolution"])
+def test_finished_search_that_gets_more_epochs_equals_the_longer_one(strategy, tmp_path, images, undisturbed):
+    config = small_config(**STRATEGIES[strategy])
+    with build_search(replace(config, epochs=1), tmp_path, data=images) as run:
+        run.search.run()
+        derive_answer(run)
+    longer = undisturbed(config, images)
+    assert_same(run_to_end(replace(config, resume=tmp_path), tmp_path, images), longer)
+
+
+def test_seed_decides_the_search(tmp_path, images, undisturbed):
+    config = small_config()
+    same = run_to_end(config, tmp_path / "same", images)
+    other = run_to_end(replace(config, seed=4), tmp_path / "other", images)
+    assert_same(same, undisturbed(config, images))
+    assert other[0] != same[0]
+
+
+@pytest.mark.parametrize("paths", sorted(PATHS))
+def test_strategies_measure_and_train_equally_many_architectures(paths, images, undisturbed):
+    for options in STRATEGIES.values():
+        architectures, _, state = undisturbed(small_config(**options, paths=paths), images)
+        phases = [json.loads(line)["phase"] for line in architectures.splitlines()]
+        assert phases.count("controller") == state["position"]["num_measured"] == 2 * 2 * 3
+        assert phases.count("shared") == 2 * 3 * 2
+        assert state["parts"]["shared"]["num_train_steps"] == 6
+
+
+def test_every_strategy_is_searched_with_here():
+    assert {options["strategy"] for options in STRATEGIES.values()} == set(CONTROLLERS)
+
+
+def test_uniform_paths_follow_no_controller(images, undisturbed):
+    trained = []
+    for strategy in ("enas", "uniform"):
+        lines = undisturbed(small_config(strategy=strategy, paths="uniform"), images)[0].splitlines()
+        trained.append([row["tokens"] for row in map(json.loads, lines) if row["phase"] == "shared"])
+    assert trained[0] == trained[1]
+
+
+SHARED_TAGS = {f"shared/{name}" for name in ("loss", "accuracy", "lr", "grad_norm")} | {"time/shared_steps_per_s"}
+CONTROLLER_TAGS = {
+    *(f"controller/{name}" for name in ("reward", "reward_best", "loss", "entropy", "advantage", "baseline", "grad_norm")),
+    "controller/skip_rate",
+    "search/best_so_far",
+    "search/unique_fraction",
+    "time/architectures_per_s",
+}
+
+
+def test_tags_of_the_metrics_are_the_agreed_ones(tmp_path, images):
+    run_to_end(small_config(), tmp_path, images)
+    rows = rows_of(tmp_path / "metrics.jsonl")
+    shared, controller = rows[0], rows[1]
+    assert set(shared) - {"system/gpu_memory"} == {"step", "time", "system/rss"} | SHARED_TAGS
+    assert set(controller) - {"system/gpu_memory"} == {"step", "time", "system/rss"} | CONTROLLER_TAGS
+    assert [row["step"] for row in rows] == [6, 12, 18, 24]
+
+
+def test_answer_is_measured_and_recorded_after_the_search(tmp_path, images):
+    with build_search(small_config(), tmp_path, data=images) as run:
+        run.search.run()
+        answer = derive_answer(run)
+    rows = [row for row in rows_of(tmp_path / "architectures.jsonl") if row["phase"] == "derive"]
+    assert [row["index"] for row in rows] == list(range(24, 24 + len(rows)))
+    assert [row["tokens"] for row in rows[:1]] == [list(answer.candidate.tokens)]
+    assert [row["reward"] for row in rows] == sorted((row["reward"] for row in rows), reverse=True)
+    last = rows_of(tmp_path / "metrics.jsonl")[-1]
+    assert last["derive/best"] == answer.candidate.valid_accuracy == rows[0]["accuracy"]
+    assert last["derive/mean"] == pytest.approx(np.mean([row["accuracy"] for row in rows]))
+
+
+def test_no_gradient_reaches_the_shared_weights_from_a_reward(tmp_path, images):
+    weights: dict[str, Any] = {}
+    num_checked = 0
+
+    def check(search: Search) -> None:
+        nonlocal num_checked
+        child = run.shared.child
+        if search.position.shared_steps == 3 and search.position.controller_steps == 0:
+            weights.update({name: value.clone() for name, value in child.state_dict().items()})
+            child.zero_grad(set_to_none=True)
+        if search.position.controller_steps:
+            num_checked += 1
+            assert all(parameter.grad is None for parameter in child.parameters())
+            assert_same(dict(child.state_dict()), weights)
+
+    with build_search(small_config(), tmp_path, data=images, on_step=check) as run:
+        run.search.run()
+    assert num_checked == 4
+
+
+def test_no_gradient_reaches_the_controller_from_a_shared_step(tmp_path, images):
+    weights: dict[str, Any] = {}
+    num_checked = 0
+
+    def check(search: Search) -> None:
+        nonlocal num_checked
+        policy = run.controller.policy
+        if search.position.controller_steps == 0:
+            num_checked += 1
+            assert all(parameter.grad is None for parameter in policy.parameters())
+            assert_same(dict(policy.state_dict()), weights)
+        elif search.position.controller_steps == 2:
+            assert any(parameter.grad is not None for parameter in policy.parameters())
+            policy.zero_grad(set_to_none=True)
+            weights.update({name: value.clone() for name, value in policy.state_dict().items()})
+
+    with build_search(small_config(), tmp_path, data=images, on_step=check) as run:
+        weights.update({name: value.clone() for name, value in run.controller.policy.state_dict().items()})
+        run.search.run()
+    assert num_checked == 6
+
+
+def test_test_split_is_never_read(tmp_path, images):
+    class Poison:
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(f"the test split was asked for {name}")
+
+    object.__setattr__(images, "test", Poison())
+    with build_search(small_config(), tmp_path, data=images) as run:
+        run.search.run()
+        derive_answer(run)
+    assert (tmp_path / "best_architecture.json").exists()
