@@ -38,9 +38,9 @@ def parse_search(arguments: Sequence[str]) -> SearchConfig:
             return _resumed(Path(run_dir), arguments)
         file = first_flag("--config", arguments)
         file_values = {} if file is None else read_config(Path(file))
-        preset = first_flag("--preset", arguments) or file_values.get("preset", "quickstart")
-        default = _default(preset, first_flag("--space", arguments) or file_values.get("space"))
-        config = parse_flags(SearchConfig, default, [*_to_flags(file_values), *arguments])
+        flags = {name: first_flag(f"--{name}", arguments) for name in ("preset", "space")}
+        default = _default({**file_values, **{name: value for name, value in flags.items() if value is not None}})
+        config = _parse_over_file(default, file, file_values, arguments)
         check_source(config.data, config.data_dir)
     except ValueError as error:
         fail(str(error))
@@ -58,20 +58,33 @@ def first_flag(flag: str, arguments: Sequence[str]) -> str | None:
     return value
 
 
-def _default(preset: str, space: str | None) -> SearchConfig:
-    if preset not in PRESETS:
+def _default(values: Mapping[str, Any]) -> SearchConfig:
+    """Return the configuration that the other settings change; `preset` and `space` among the values choose it."""
+    preset = values.get("preset", "quickstart")
+    if preset not in list(PRESETS):
         raise ValueError(f"--preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     default = PRESETS[preset]()
-    if space is None or space == default.space:
-        return default
-    if space not in SPACES:
+    space = values.get("space", default.space)
+    if space not in list(SPACES):
         raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {space!r}")
-    return replace(default, space=space, child=SPACES[space]())
+    return default if space == default.space else replace(default, space=space, child=SPACES[space]())
 
 
 def parse_flags(kind: type[ConfigT], default: ConfigT, arguments: Sequence[str]) -> ConfigT:
     """Read flags over a default configuration; of a flag given twice the last counts."""
     return tyro.cli(kind, default=default, args=list(arguments), config=(tyro.conf.FlagConversionOff,))
+
+
+def _parse_over_file(
+    default: SearchConfig, file: Path | str | None, values: Mapping[str, Any], arguments: Sequence[str]
+) -> SearchConfig:
+    """Read a file's settings, then flags; a message about one of them is followed by the file's name."""
+    try:
+        return parse_flags(SearchConfig, default, [*_to_flags(values), *arguments])
+    except SystemExit as error:
+        if file is not None and error.code:
+            sys.stderr.write(f"The settings were read from {file}, then from the command line.\n")
+        raise
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -139,8 +152,7 @@ def _resumed(run_dir: Path, arguments: Sequence[str]) -> SearchConfig:
 def load_saved(run_dir: Path) -> SearchConfig:
     """Read the configuration that a run was started with. Raises ValueError naming the file where it does not serve."""
     values = read_config(run_dir / CONFIG_FILE)
-    default = _default(values.get("preset", "quickstart"), values.get("space"))
-    return parse_flags(SearchConfig, default, _to_flags(values))
+    return _parse_over_file(_default(values), run_dir / CONFIG_FILE, values, [])
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

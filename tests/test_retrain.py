@@ -173,6 +173,21 @@ def test_test_images_are_measured_once_each_and_as_they_are(make, images, monkey
     assert accuracy == float((logits.argmax(dim=1) == images.test.labels).double().mean())
 
 
+def test_every_step_has_a_dropout_mask_of_its_own(make, monkeypatch):
+    training = make()
+    seeds: list[int] = []
+    forward = training.child.forward
+
+    def spy(x: torch.Tensor, architecture: Any, *, generator: torch.Generator) -> Any:
+        seeds.append(generator.initial_seed())
+        return forward(x, architecture, generator=generator)
+
+    monkeypatch.setattr(training.child, "forward", spy)
+    for _ in range(2):
+        training.train_epoch()
+    assert len(set(seeds)) == len(seeds) == 2 * (90 // 20)
+
+
 def test_measuring_leaves_the_training_as_it_was(make):
     asked, unasked = make(), make()
     for training in (asked, unasked):

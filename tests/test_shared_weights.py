@@ -319,6 +319,20 @@ def test_reset_starts_the_search_of_its_seed_anew(make):
     assert used.evaluate([used.space.smallest()]).loss == fresh.evaluate([fresh.space.smallest()]).loss
 
 
+def test_every_step_has_a_dropout_mask_of_its_own(make, monkeypatch):
+    shared = make(steps_per_epoch=2)
+    seeds: list[int] = []
+    forward = shared.child.forward
+
+    def spy(x: Tensor, architecture: Any, *, generator: torch.Generator) -> Any:
+        seeds.append(generator.initial_seed())
+        return forward(x, architecture, generator=generator)
+
+    monkeypatch.setattr(shared.child, "forward", spy)
+    train(shared, 6, num_paths=1)
+    assert len(set(seeds)) == len(seeds) == 6
+
+
 def test_global_generators_play_no_part(make):
     results = []
     for seed in (1, 2):

@@ -14,17 +14,15 @@ from enas.spaces.sampling import sample_uniform
 
 @pytest.fixture
 def all_kinds(planted_space):
-    """Every kind of decision, every input rule of a step, every rule of an anchor, biases, a single choice: 576 members."""
+    """Every kind of decision, input rule and anchor rule, biases, a single choice, not in step order: 576 members."""
     decisions = [
         Decision(name="op_a", kind="op", choices=("x", "y"), vocabulary="two", step=0, bias=(0.3, -0.2)),
+        Decision(name="only", kind="op", choices=("x",), vocabulary="one", step=0),
         Decision(name="in_b", kind="input", choices=("0", "1"), vocabulary="in", step=3, anchors=((0,), (1,))),
-        Decision(name="only", kind="op", choices=("x",), vocabulary="one", step=3),
         Decision(
             name="pair", kind="pair", choices=("01", "02", "12"), vocabulary="pair", step=3, anchors=((0, 1), (0, 2), (1, 2))
         ),
         Decision(name="op_c", kind="op", choices=("x", "y"), vocabulary="two", step=4),
-        Decision(name="skip_0", kind="skip", choices=("no", "yes"), vocabulary="skip", step=5, anchors=((), (0,))),
-        Decision(name="skip_4", kind="skip", choices=("no", "yes"), vocabulary="skip", step=5, anchors=((), (4,))),
         Decision(
             name="in_d",
             kind="input",
@@ -34,6 +32,8 @@ def all_kinds(planted_space):
             anchors=((4,), (2,), (1,)),
             bias=(0, 0.5, 0),
         ),
+        Decision(name="skip_0", kind="skip", choices=("no", "yes"), vocabulary="skip", step=5, anchors=((), (0,))),
+        Decision(name="skip_4", kind="skip", choices=("no", "yes"), vocabulary="skip", step=5, anchors=((), (4,))),
         Decision(name="op_e", kind="op", choices=("x", "y"), vocabulary="two", step=7),
     ]
     steps = [
@@ -161,7 +161,7 @@ def test_samples_are_as_frequent_as_their_probabilities_say(all_kinds):
     tokens = all_tokens(all_kinds)
     with torch.no_grad():
         expected = 20_000 * policy.evaluate(tokens).log_prob.exp().numpy()
-    assert expected.max() > 10 * expected.min()
+    assert expected.max() > 5 * expected.min()
     assert expected.min() > 5  # what the chi-square approximation asks for
     sampled = policy.sample(20_000, generator=torch.Generator().manual_seed(0)).tokens.numpy()
     counts = np.bincount(np.ravel_multi_index(sampled.T, all_kinds.num_choices), minlength=len(tokens))
@@ -216,8 +216,8 @@ def test_gradient_is_that_of_finite_differences(all_kinds):
     tokens = torch.from_numpy(sample_uniform(all_kinds, 3, np.random.default_rng(0)))
     policy.evaluate(tokens).log_prob.sum().backward()
     for name, parameter in policy.named_parameters():
-        if name.startswith(("heads.one", "embeddings.one")):  # one choice is certain, and no step reads its embedding
-            assert parameter.grad is None or not parameter.grad.any()
+        if name.startswith("heads.one"):  # one choice is certain
+            assert not parameter.grad.any()
             continue
         flat, index = parameter.detach().view(-1), int(parameter.grad.abs().argmax())
         values = []
@@ -262,12 +262,12 @@ def test_most_likely_takes_the_best_choice_given_the_ones_before(all_kinds):
 def test_tanh_constant_bounds_the_logits_before_the_bias(all_kinds):
     policy = make_policy(all_kinds, scale=1000.0, tanh_constant=1.5)
     logits = policy.evaluate(all_tokens(all_kinds)).logits
-    unbiased = [1, 3, 4, 5, 6, 8]
+    unbiased = [1, 2, 3, 4, 6, 7, 8]
     assert logits[:, unbiased].masked_fill(logits[:, unbiased].isneginf(), 0).abs().max().item() == pytest.approx(1.5)
     assert logits[:, 0, :2].abs().max().item() == pytest.approx(1.5 + 0.3, abs=0.1)
-    assert logits[:, 7].max().item() == pytest.approx(1.5 + 0.5, abs=0.1)
+    assert logits[:, 5].max().item() == pytest.approx(1.5 + 0.5, abs=0.1)
     unbounded = make_policy(all_kinds, scale=1000.0, tanh_constant=None).evaluate(all_tokens(all_kinds)).logits
-    assert unbounded[:, 1, :2].abs().min() > 10
+    assert unbounded[:, 2, :2].abs().min() > 10
 
 
 def test_temperature_divides_the_logits_before_the_tanh(chain_space):

@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+import scripts.retrain
+import scripts.search
+from controllers import CONTROLLERS
+from controllers.enas import EnasConfig
+from controllers.evolution import EvolutionConfig
+from enas.configs import AugmentConfig, RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
+from enas.datasets import DATASETS
+from enas.paths import PATHS
+from enas.rewards import REWARDS
+from enas.spaces import SPACES
+from enas.spaces.macro import OPERATIONS, MacroConfig
+from envs import ENVS
+from scripts.configuration import CONFIG_FILE, parse_search, to_yaml
+from scripts.presets import PRESETS, ControllerSettings, SearchConfig, enas_macro
+
+ROOT = Path(__file__).resolve().parents[2]
+
+UNUSUAL = SearchConfig(
+    preset="enas-macro",
+    strategy="evolution",
+    paths="uniform",
+    epochs=7,
+    seed=2**40,
+    data_dir=Path("some folder/data"),
+    device="cpu",
+    precision="bf16",
+    threads=3,
+    child=MacroConfig(num_layers=5, filters=6, keep_prob=1.0, double_filters=True, operations=("max3x3", "conv3x3")),
+    shared=SharedConfig(steps_per_epoch=11, learning_rate=1e-3, learning_rate_min=1e-7, grad_clip=None, batch_norm="batch"),
+    controller=ControllerSettings(
+        enas=EnasConfig(tanh_constant=None, grad_clip=0.25, adam_eps=1e-10, entropy_weight=0.0, skip_target_on="sampled"),
+        evolution=EvolutionConfig(kind="generational", reevaluate_parents=False, mutation_probability=1 / 3),
+    ),
+    schedule=ScheduleConfig(warmup_epochs=2, checkpoint_minutes=0.1),
+    split=SplitConfig(num_train=100, num_valid=50),
+    augment=AugmentConfig(pad=0, flip=False, cutout=3),
+    retrain=RetrainConfig(epochs=0, use_valid=False, weight_decay=0.0, grad_clip=None),
+)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+# What may be chosen.
+
+
+@pytest.mark.parametrize(("name", "registry"), [("strategy", CONTROLLERS), ("paths", PATHS), ("reward", REWARDS)])
+def test_choices_of_a_flag_are_the_entries_of_its_registry(name, registry):
+    assert list(get_args(get_type_hints(SearchConfig)[name])) == list(registry)
+
+
+@pytest.mark.parametrize("registry", [CONTROLLERS, DATASETS, ENVS, PATHS, PRESETS, REWARDS, SPACES])
+def test_registries_are_sorted(registry):
+    assert list(registry) == sorted(registry)
+
+
+def test_every_strategy_has_its_section():
+    assert {field.name: type(getattr(ControllerSettings(), field.name)) for field in fields(ControllerSettings)} == CONTROLLERS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_a_configuration_by_its_own_name(name):
+    config = PRESETS[name]()
+    assert config.preset == name
+    assert config.space in SPACES
+    assert type(config.child) is SPACES[config.space]
+    assert config.data in DATASETS
+    assert parse_search(["--preset", name]) == parse_search([f"--preset={name}"]) == config
+
+
+def help_of(parse: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        parse()
+    assert not caught.value.code
+    return plain(capsys.readouterr().out)
+
+
+def plain(text: str) -> str:
+    """A message without its frame, colours and line breaks."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]", " ", text).split())
+
+
+def test_help_names_what_may_be_chosen(capsys):
+    text = help_of(lambda: parse_search(["--help"]), capsys)
+    assert f"Named configuration that the other flags change: {', '.join(PRESETS)}." in text
+    sources = [name for name in DATASETS if name != "npz"]
+    assert f"Data set: {', '.join(sources)} or npz:FILE." in text
+    assert "--strategy {enas,evolution,uniform}" in text
+    assert "--child.num-layers" in text
+
+
+def test_help_of_retrain_needs_no_architecture(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["retrain", "--help"])
+    text = help_of(scripts.retrain.main, capsys)
+    assert "--architecture STR" in text
+    assert f"Data set: {', '.join(name for name in DATASETS if name != 'npz')} or npz:FILE." in text
+
+
+@pytest.mark.parametrize("module", ["search", "retrain"])
+@pytest.mark.parametrize("arguments", [["--help"], ["--bogus", "3"]])
+def test_help_and_mistakes_do_not_wait_for_torch(module, arguments):
+    code = f"import atexit, sys; sys.argv = ['x', *{arguments}]\n"
+    code += (
+        "atexit.register(lambda: print(sorted({'torch', 'torchvision', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules))))\n"
+    )
+    code += f"from scripts import {module}; {module}.main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# Files.
+
+
+@pytest.mark.parametrize("config", [PRESETS["quickstart"](), enas_macro(), UNUSUAL], ids=["quickstart", "enas-macro", "unusual"])
+def test_written_configuration_is_replayed(config):
+    Path("config.yaml").write_text(to_yaml(config, threads=3), encoding="utf-8")
+    assert parse_search(["--config", "config.yaml"]) == replace(config, threads=3, config=Path("config.yaml"))
+
+
+def test_written_configuration_holds_every_setting_but_where_it_was():
+    Path("config.yaml").write_text(to_yaml(UNUSUAL, threads=5), encoding="utf-8")
+    values = scripts.configuration.read_config(Path("config.yaml"))
+    assert set(values) == {field.name for field in fields(SearchConfig)} - {"config", "run_dir", "resume"}
+    assert values["threads"] == 5
+    assert values["child"]["operations"] == ["max3x3", "conv3x3"]
+    assert values["controller"]["enas"]["tanh_constant"] is None
+
+
+def test_flags_override_the_file_which_overrides_the_preset():
+    Path("mine.yaml").write_text(
+        "preset: enas-macro\nepochs: 4\nchild: {filters: 8, num_layers: 3}\nshared: {learning_rate: 1e-3}\n"
+    )
+    expected = replace(
+        enas_macro(),
+        config=Path("mine.yaml"),
+        epochs=9,
+        child=MacroConfig(filters=8, num_layers=2),
+        shared=SharedConfig(learning_rate=0.001),
+    )
+    flags = ["--epochs", "9", "--child.num-layers", "2"]
+    for arguments in (["--config", "mine.yaml", *flags], [*flags, "--config", "mine.yaml"], [*flags, "--config=mine.yaml"]):
+        assert parse_search(arguments) == expected
+    other = parse_search(["--config", "mine.yaml", "--preset", "quickstart"])
+    assert (other.preset, other.data, other.epochs) == ("quickstart", "digits", 4)
+
+
+def test_last_of_equal_flags_counts():
+    assert parse_search(["--epochs", "3", "--epochs", "4", "--preset", "quickstart", "--preset", "enas-macro"]) == replace(
+        enas_macro(), epochs=4
+    )
+
+
+# Resuming.
+
+
+@pytest.fixture
+def run_folder() -> Path:
+    folder = Path("runs/mine")
+    folder.mkdir(parents=True)
+    (folder / CONFIG_FILE).write_text(to_yaml(UNUSUAL, threads=3), encoding="utf-8")
+    return folder
+
+
+def test_resumed_run_has_its_own_settings(run_folder):
+    assert parse_search(["--resume", "runs/mine"]) == replace(UNUSUAL, resume=run_folder, run_dir=run_folder)
+
+
+def test_resumed_run_may_change_epochs_and_device(run_folder):
+    expected = replace(UNUSUAL, resume=run_folder, run_dir=run_folder, epochs=99, device="auto")
+    assert parse_search(["--resume=runs/mine", "--epochs", "99", "--device", "auto", "--seed", str(2**40)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--seed 1", "--seed: a resumed run may change only --epochs and --device; expected 1099511627776, got 1"),
+        ("--child.filters 7", "--child.filters: a resumed run may change only --epochs and --device; expected 6, got 7"),
+        (
+            "--shared.grad-clip 5",
+            "--shared.grad-clip: a resumed run may change only --epochs and --device; expected None, got 5.0",
+        ),
+        ("--preset quickstart", "--preset: a resumed run may change only --epochs and --device; expected enas-macro"),
+        ("--run-dir elsewhere", "--run-dir: a resumed run may change only --epochs and --device; expected None, got elsewhere"),
+        ("--config runs/mine/config.yaml", "--config: a resumed run may change only --epochs and --device"),
+        ("--epochs 0", "epochs: expected at least 1, got 0"),
+    ],
+)
+def test_resumed_run_may_change_nothing_else(flags, message, run_folder, refused):
+    assert message in refused("search", f"--resume runs/mine {flags}")
+
+
+# Mistakes.
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str, str], str]:
+    """Return a runner of a command line that is wrong: exit status 2, no traceback, no file touched. It returns the message."""
+    commands = {"search": scripts.search.main, "retrain": scripts.retrain.main}
+
+    def run(command: str, line: str) -> str:
+        before = contents(tmp_path)
+        monkeypatch.setattr(sys, "argv", [command, *line.split()])
+        with pytest.raises(SystemExit) as caught:
+            commands[command]()
+        assert caught.value.code == 2
+        assert contents(tmp_path) == before
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err + printed.out
+        return plain(printed.err)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--bogus 3", "Unrecognized options: --bogus, 3"),
+        ("--epochs", "--epochs"),
+        ("--epochs three", "Error parsing --epochs: invalid literal for int() with base 10: 'three'"),
+        ("--epochs 0", "epochs: expected at least 1, got 0"),
+        ("--seed -1", "seed: expected at least 0, got -1"),
+        ("--threads 0", "threads: expected at least 1, got 0"),
+        ("--strategy ppo", "invalid choice 'ppo' for argument '--strategy'. Expected one of ('enas', 'evolution', 'uniform')"),
+        ("--device tpu", "invalid choice 'tpu' for argument '--device'"),
+        ("--child.filters 1", "child: filters: expected at least 2, got 1"),
+        ("--child.operations conv9x9", "conv9x9"),
+        ("--shared.learning-rate-min 3", "shared: learning_rate_min: expected a number in [0, 0.05], got 3.0"),
+        ("--shared.batch-norm none", "invalid choice 'none' for argument '--shared.batch-norm'"),
+        ("--schedule.candidates 0", "schedule: candidates: expected at least 1, got 0"),
+        ("--controller.enas.hidden 0", "hidden: expected a number above 0, got 0"),
+        ("--split.num-valid 0", "split: num_valid: expected at least 1, got 0"),
+        ("--augment.cutout -1", "augment: cutout: expected at least 0, got -1"),
+        ("--retrain.seeds 0", "retrain: seeds: expected at least 1, got 0"),
+        ("--preset mine", "--preset: expected one of enas-macro, quickstart, got 'mine'"),
+        ("--space mine", "--space: expected one of macro, got 'mine'"),
+        ("--data mine", "data set: expected one of cifar10, cifar100, digits, fashion_mnist, mnist, npz:FILE, svhn, got 'mine'"),
+        ("--data npz:mine.npz", "mine.npz: expected an .npz file, found nothing there"),
+        ("--data-dir file", "data_dir: expected a folder, got file, where file is a file"),
+        ("--config missing.yaml", "missing.yaml: expected a readable configuration file, got"),
+        ("--config .", ".: expected a readable configuration file, got"),
+        ("--resume missing", "--resume: expected the folder of a run with a config.yaml, got missing"),
+        ("--resume empty", "--resume: expected the folder of a run with a config.yaml, got empty"),
+        ("--run-dir used", "--run-dir: expected a new folder, got used, which holds a run; use --resume used to go on"),
+        ("--run-dir file", "--run-dir: expected a folder, got file, which is a file"),
+        ("--run-dir new --shared.batch-size 5000", "shared.batch_size: expected at most 1097, the number of images, got 5000"),
+        ("--run-dir new --shared.valid-batch-size 351", "shared.valid_batch_size: expected at most 350, the number of images"),
+        ("--run-dir new --retrain.batch-size 5000", "retrain.batch_size: expected at most 1447, the number of images, got 5000"),
+        ("--run-dir new --split.num-train 5", "num_train: expected 10 to 1097 of the 1097 training images, got 5"),
+    ],
+)
+def test_mistake_on_the_command_line_is_named(line, message, refused):
+    Path("file").write_text("text")
+    Path("empty").mkdir()
+    Path("used").mkdir()
+    Path("used/config.yaml").write_text("epochs: 3\n")
+    assert message in refused("search", line)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "mine.yaml: expected a mapping of settings, got nothing"),
+        ("- epochs\n- 3\n", "mine.yaml: expected a mapping of settings, got list"),
+        ("epochs", "mine.yaml: expected a mapping of settings, got str"),
+        ("epochs: [3", "mine.yaml: expected YAML, got while parsing a flow sequence"),
+        ("epochs: !!python/object/apply:os.getcwd []", "mine.yaml: expected YAML, got could not determine a constructor"),
+        ("child: [3]", "mine.yaml: child: expected a mapping, got list"),
+        ("controller: enas", "mine.yaml: controller: expected a mapping, got str"),
+        ("controller: {enas: 3}", "--controller.enas"),
+        ("bogus: 3", "Unrecognized options: --bogus, 3"),
+        ("child: {bogus: 3}", "Unrecognized options: --child.bogus, 3"),
+        ("epochs: three", "Error parsing --epochs: invalid literal for int() with base 10: 'three'"),
+        ("epochs: 1.5", "Error parsing --epochs"),
+        ("epochs: null", "Error parsing --epochs"),
+        ("epochs: [1, 2]", "The settings were read from mine.yaml"),
+        ("child: {filters: 1}", "child: filters: expected at least 2, got 1"),
+        ("preset: mine", "--preset: expected one of enas-macro, quickstart, got 'mine'"),
+        ("preset: [enas-macro]", "--preset: expected one of enas-macro, quickstart, got ['enas-macro']"),
+        ("space: null", "--space: expected one of macro, got None"),
+        ("data: null", "data set: expected one of"),
+    ],
+)
+def test_mistake_in_a_file_is_named(content, message, refused):
+    Path("mine.yaml").write_text(content)
+    text = refused("search", "--config mine.yaml")
+    assert message in text
+    assert "mine.yaml" in text or "--" in message or "data set" in message
+
+
+def test_file_that_is_no_text_is_named(refused):
+    Path("mine.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    assert "mine.yaml: expected a readable configuration file, got 'utf-8' codec can't decode" in refused(
+        "search", "--config mine.yaml"
+    )
+
+
+def test_run_without_an_intact_checkpoint_is_left_alone(run_folder, refused):
+    (run_folder / CONFIG_FILE).write_text(to_yaml(PRESETS["quickstart"](), threads=1), encoding="utf-8")
+    (run_folder / "checkpoint.pt").write_bytes(b"damaged")
+    message = refused("search", "--resume runs/mine")
+    assert "runs/mine: no checkpoint is intact; looked at checkpoint.pt" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--run-dir new", "--architecture: expected a run folder, a file or an arc string, got nothing"),
+        ("--architecture missing.json", "--architecture: expected a run folder, a file or an arc string, got 'missing.json'"),
+        ("--architecture empty", "empty/best_architecture.json: expected the answer of a finished search, got no such file"),
+        ("--architecture text.json", "text.json: expected a JSON file, got"),
+        ("--architecture list.json", "list.json: expected the answer of a search; it lacks space, architecture, network"),
+        ("--architecture binary.txt", "--architecture: expected a text file, got binary.txt"),
+        ("--architecture 0 --child.num-layers 2", "macro: expected 3 tokens, got 1"),
+        ("--architecture 7 --child.num-layers 1", "layer_0/op: expected a token in 0..5, got 7"),
+        ("--architecture 0 --space mine", "--space: expected one of macro, got 'mine'"),
+        ("--architecture 0 --child.num-layers 1 --data mine", "data set: expected one of"),
+        ("--architecture 0 --child.num-layers 1 --retrain.epochs 0", "--retrain.epochs: expected at least 1, got 0"),
+        (
+            "--architecture 0 --child.num-layers 1 --retrain.batch-size 5000",
+            "batch_size: expected 1 to 1447, the number of images",
+        ),
+        ("--architecture 0 --child.num-layers 1 --split.num-train 5", "num_train: expected 10 to 1097"),
+        ("--architecture 0 --child.num-layers 1 --run-dir used", "--run-dir: expected a new folder or that of the same command"),
+    ],
+)
+def test_mistake_in_retraining_is_named(line, message, refused):
+    for name, content in {"text.json": b"0 1", "list.json": b"[0, 1]", "binary.txt": b"\xff\xfe\x00\x80"}.items():
+        Path(name).write_bytes(content)
+    for name in ("empty", "used"):
+        Path(name).mkdir()
+    Path("used/retrain.yaml").write_text("architecture: other\n")
+    assert message in refused("retrain", line)
+
+
+@pytest.mark.parametrize("separator", ["\n", " "])
+def test_arc_string_may_be_longer_than_a_file_name(separator):
+    text = separator.join(["0"] * 300)
+    command, stored = scripts.retrain.parse_retrain(["--architecture", text, "--run-dir", "new", "--child.num-layers", "24"])
+    architecture = stored.for_child(command.child)
+    assert architecture.operations == ("conv3x3",) * 24
+
+
+# The authors' values.
+
+
+def items(value: Any, prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        name = f"{prefix}{field.name}"
+        found |= items(item, f"{name}.") if hasattr(item, "__dataclass_fields__") else {name: item}
+    return found
+
+
+AUTHORS = {  # scripts/cifar10_macro_search.sh, and its flags' defaults in src/cifar10/main.py
+    "data": "cifar10",
+    "epochs": 310,
+    "strategy": "enas",
+    "paths": "controller",
+    "reward": "accuracy",
+    "child.num_layers": 12,
+    "child.filters": 36,
+    "child.keep_prob": 0.9,
+    "child.double_filters": False,
+    "child.operations": OPERATIONS,
+    "shared.batch_size": 128,
+    "shared.steps_per_epoch": None,
+    "shared.paths_per_step": 1,
+    "shared.learning_rate": 0.05,
+    "shared.learning_rate_min": 0.0005,
+    "shared.restart_epochs": 10,
+    "shared.restart_factor": 2,
+    "shared.momentum": 0.9,
+    "shared.weight_decay": 2 * 2.5e-4,
+    "shared.grad_clip": 5.0,
+    "shared.valid_batch_size": 100,
+    "shared.reward_batch": "own",
+    "shared.batch_norm": "running",
+    "controller.enas.hidden": 64,
+    "controller.enas.learning_rate": 0.001,
+    "controller.enas.adam_beta1": 0.0,
+    "controller.enas.adam_beta2": 0.999,
+    "controller.enas.adam_eps": 1e-3,
+    "controller.enas.tanh_constant": 1.5,
+    "controller.enas.temperature": 1.0,
+    "controller.enas.entropy_weight": 1e-4,
+    "controller.enas.baseline_decay": 0.99,
+    "controller.enas.baseline_update": "before",
+    "controller.enas.baseline_start": "zero",
+    "controller.enas.skip_target": 0.4,
+    "controller.enas.skip_weight": 0.8,
+    "controller.enas.skip_target_on": "authors",
+    "controller.enas.grad_clip": None,
+    "schedule.warmup_epochs": 0,
+    "schedule.controller_steps": 50,
+    "schedule.architectures_per_step": 20,
+    "split.num_train": None,
+    "split.num_valid": None,
+    "augment.pad": None,
+    "augment.flip": None,
+    "augment.cutout": 0,
+    "retrain.epochs": 310,  # scripts/cifar10_macro_final.sh
+    "retrain.batch_size": 100,
+    "retrain.learning_rate": 0.05,
+    "retrain.learning_rate_min": 0.001,
+    "retrain.momentum": 0.9,
+    "retrain.weight_decay": 2 * 2e-4,
+    "retrain.use_valid": True,
+}
+
+
+def test_preset_of_the_paper_has_the_authors_values():
+    values = items(enas_macro())
+    assert {name: values[name] for name in AUTHORS} == AUTHORS
+
+
+def test_data_of_the_paper_is_split_and_varied_as_the_authors_do():
+    source = DATASETS["cifar10"]
+    assert (source.num_valid, source.valid_rule, source.flip) == (5000, "last", True)
+
+
+def test_operations_of_the_paper_are_in_the_authors_order():
+    assert OPERATIONS == ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
