@@ -63,6 +63,7 @@ class Position:
         shared_steps, controller_steps: environment steps completed in the epoch under way.
         num_architectures: architectures run so far, trained or measured; the x axis of all metrics.
         num_measured: architectures measured for rewards so far, the budget that strategies are compared on.
+        num_failed: measurements so far whose loss was not a finite number.
         best_reward: the highest reward so far; None before the first.
     """
 
@@ -71,6 +72,7 @@ class Position:
     controller_steps: int = 0
     num_architectures: int = 0
     num_measured: int = 0
+    num_failed: int = 0
     best_reward: float | None = None
 
 
@@ -163,6 +165,7 @@ class Search:
                 self._collect(f"controller/{name}", [value])
             self._proposed += rollout.tokens.tolist()
             self.position.num_measured += len(rewards)
+            self.position.num_failed += int((~np.isfinite(infos["final_info"].get("loss", rewards))).sum())
             best = float(np.max(rewards))
             self.position.best_reward = best if self.position.best_reward is None else max(best, self.position.best_reward)
             self._record("controller", rollout.tokens, rewards, infos["final_info"]["accuracy"])
@@ -217,6 +220,7 @@ class Search:
         metrics = {
             "search/unique_fraction": len({tuple(row) for row in self._proposed}) / len(self._proposed),
             "search/best_so_far": self.position.best_reward or 0.0,
+            "search/failed": float(self.position.num_failed),
         }
         if skips:
             metrics["controller/skip_rate"] = float(proposed[:, skips].mean())

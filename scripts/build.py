@@ -105,6 +105,8 @@ def build_search(
     controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))
     folder.mkdir(parents=True, exist_ok=True)
     state = load_checkpoint(folder)
+    done = 0 if state is None else state["position"]["epoch"]
+    require(config.epochs >= done, "--epochs", f"at least {done}, the epochs already completed", config.epochs)
     write_atomically(folder / CONFIG_FILE, to_yaml(config, threads=torch.get_num_threads()))
     start = state["tracker"] if state else initial_state() if resumed else None
     tracker = Tracker(folder, start=start)

@@ -164,8 +164,11 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
 
 
 def exit_on_value_error(main: Callable[[], None]) -> None:
-    """Run a command; a ValueError about its input becomes a message and exit status 2."""
+    """Run a command; a ValueError about its input becomes a message and exit status 2, Ctrl-C exit status 130."""
     try:
         main()
     except ValueError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the last checkpoint is kept, go on with --resume or the same command\n")
+        raise SystemExit(130) from None

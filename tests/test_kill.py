@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,11 +17,11 @@ import torch
 from enas.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
-FLAGS = (
+FLAGS = shlex.split(
     "--epochs 5 --threads 1 --child.num-layers 3 --child.filters 4 --shared.batch-size 256 --shared.valid-batch-size 64 "
     "--schedule.controller-steps 6 --schedule.architectures-per-step 4 --schedule.candidates 3 --schedule.checkpoint-minutes 0 "
     "--retrain.epochs 2 --retrain.seeds 1 --retrain.random 1 --retrain.batch-size 256"
-).split()
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")]
 
