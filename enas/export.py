@@ -1,6 +1,7 @@
 """The answer of a search as files, and back: an architecture, its drawing, its network with the inherited weights.
 
-`best_architecture.json` says everything about the network; `best_architecture.safetensors` holds its part of the shared weights;
+`best_architecture.json` says everything about the network; `best_architecture.safetensors` holds its part of the shared weights
+(see `SharedWeights.standalone` for BatchNorm's statistics);
 `best_architecture.svg` and `.png` draw it.
 """
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from enas.assemble import make_child_config
 from enas.checkpoint import write_atomically
-from enas.children.base import Child, copy_inherited
+from enas.children.base import Child
 from enas.children.cost import Cost, measure_cost
 from enas.derive import Candidate
 from enas.draw import save_drawing
@@ -95,9 +96,8 @@ def save_answer(
             "std": list(std),
         },
     }
-    network = config.make_child(image_shape=shared.image_shape, num_classes=shared.num_classes, architecture=architecture)
-    copy_inherited(shared.child, network)
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / f"{ANSWER}.safetensors")
+    weights = {name: value.contiguous() for name, value in shared.standalone(architecture).state_dict().items()}
+    save_file(weights, folder / f"{ANSWER}.safetensors")
     title = f"shared-weight validation accuracy {candidate.valid_accuracy:.2%}, {cost.parameters:,} parameters"
     for suffix in ("svg", "png"):
         save_drawing(space.graph(architecture), folder / f"{ANSWER}.{suffix}", title=title)

@@ -220,6 +220,7 @@ class Search:
         metrics = {
             "search/unique_fraction": len({tuple(row) for row in self._proposed}) / len(self._proposed),
             "search/best_so_far": self.position.best_reward or 0.0,
+            "search/choice_entropy": float(np.mean([_entropy(column) for column in proposed.T])),
             "search/failed": float(self.position.num_failed),
         }
         if skips:
@@ -235,7 +236,7 @@ class Search:
         self.position.shared_steps = self.position.controller_steps = 0
 
     def _draw_policy(self) -> None:
-        """Show how often each choice was proposed in this epoch, and the architecture proposed last."""
+        """Show how often each choice was proposed in this epoch, and the architecture of the most frequent choices."""
         proposed, step = np.array(self._proposed), self.position.num_architectures
         frequencies = [
             np.bincount(proposed[:, column], minlength=len(decision.choices)) / len(proposed)
@@ -263,6 +264,7 @@ class Search:
             "window": {tag: list(values) for tag, values in self._window.items()},
             "proposed": [list(row) for row in self._proposed],
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "window_seconds": time.monotonic() - self._last_log,
             "tracker": dict(self.tracker.state()),
         }
 
@@ -271,6 +273,7 @@ class Search:
         self.position = Position(**state["position"])
         self._window = {tag: list(values) for tag, values in state["window"].items()}
         self._proposed = [list(row) for row in state["proposed"]]
+        self._last_log = time.monotonic() - state["window_seconds"]
         for name, part in self._parts.items():
             part.load_state_dict(state["parts"][name])
 
@@ -287,3 +290,10 @@ class Search:
         with_controller = max(0, position.epoch - self.schedule.warmup_epochs)
         complete = position.epoch * self.shared_steps + with_controller * self.schedule.controller_steps
         return complete + position.shared_steps + position.controller_steps
+
+
+def _entropy(choices: IntArray) -> float:
+    """Return the entropy, nats, of how often each choice was made."""
+    frequencies = np.bincount(choices) / len(choices)
+    frequencies = frequencies[frequencies > 0]
+    return float(-(frequencies * np.log(frequencies)).sum())

@@ -7,7 +7,7 @@ inactive weights; that is left out.) Training and evaluation share no graph, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from enas.children.base import Child
+from enas.children.base import Child, copy_inherited
 from enas.children.batch_norm import batch_norms, batch_statistics, fresh_statistics, set_accumulating
 from enas.configs import Precision, SharedConfig, require
 from enas.datasets.augment import Augmentation
@@ -167,49 +167,82 @@ class SharedWeights:
         first = self.num_evaluations
         if self.config.reward_batch == "shared":
             self.num_evaluations += 1
-            batch = self.valid_stream.batch(first)
-            return self._measure(architectures, lambda _: [batch])
+            return self._measure([(architectures, [self.valid_stream.batch(first)])])
         self.num_evaluations += len(architectures)
-        return self._measure(architectures, lambda index: [self.valid_stream.batch(first + index)])
+        return self._measure(
+            ([architecture], [self.valid_stream.batch(first + index)]) for index, architecture in enumerate(architectures)
+        )
 
     def evaluate_all(self, architectures: Sequence[Any]) -> Evaluation:
         """Measure architectures on the whole validation split; minibatch counters stay as they are."""
-        return self._measure(
-            architectures, lambda _: self.valid_stream.whole(even_chunk(self._valid, self.config.valid_batch_size))
-        )
+        chunk = even_chunk(self._valid, self.config.valid_batch_size)
+        return self._measure(([architecture], self.valid_stream.whole(chunk)) for architecture in architectures)
 
     @torch.no_grad()
-    def _measure(self, architectures: Sequence[Any], batches_of: Callable[[int], Iterable[Batch]]) -> Evaluation:
+    def _measure(self, groups: Iterable[tuple[Sequence[Any], Iterable[Batch]]]) -> Evaluation:
+        """Measure each group of architectures on its own batches; every group sees as many examples."""
         self._set_training(False)
         totals, num_examples = [], 0
         with batch_statistics(self._norms) if self.config.batch_norm == "batch" else nullcontext():
-            for index, architecture in enumerate(architectures):
-                with self._recalibrated(architecture) if self.config.batch_norm == "recalibrated" else nullcontext():
-                    total, num_examples = self._score(architecture, batches_of(index))
-                totals.append(total)
-        correct, loss = torch.stack(totals).double().cpu().numpy().T / num_examples
+            for architectures, batches in groups:
+                if self.config.batch_norm == "recalibrated":
+                    batches = list(batches)
+                    for architecture in architectures:
+                        with self._recalibrated(architecture):
+                            total, num_examples = self._score([architecture], batches)
+                        totals.append(total)
+                else:
+                    total, num_examples = self._score(architectures, batches)
+                    totals.append(total)
+        correct, loss = torch.cat(totals).cpu().double().numpy().T / num_examples
         return Evaluation(accuracy=correct, loss=loss, num_examples=num_examples)
 
-    def _score(self, architecture: Any, batches: Iterable[Batch]) -> tuple[Tensor, int]:
-        """Return (number right, sum of losses) as a tensor (2,) on the device, and how many examples there were."""
-        total, num_examples = torch.zeros(2, device=self.device), 0
+    def _score(self, architectures: Sequence[Any], batches: Iterable[Batch]) -> tuple[Tensor, int]:
+        """Return (number right, sum of losses) as a tensor (N, 2) on the device, and how many examples there were."""
+        totals, num_examples = torch.zeros(len(architectures), 2, device=self.device), 0
         for batch in batches:
             with autocast(self.device, self.precision):
-                logits = self.child(batch.images, architecture).logits
-            loss = nn.functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
-            total += torch.stack([(logits.argmax(dim=1) == batch.labels).sum().float(), loss])
+                outputs = self.child.evaluate_many(batch.images, architectures)
+            for total, output in zip(totals, outputs, strict=True):
+                loss = nn.functional.cross_entropy(output.logits.float(), batch.labels, reduction="sum")
+                total += torch.stack([(output.logits.argmax(dim=1) == batch.labels).sum().float(), loss])
             num_examples += len(batch.labels)
-        return total, num_examples
+        return totals, num_examples
 
     @contextmanager
     def _recalibrated(self, architecture: Any) -> Iterator[None]:
         """Within the block, BatchNorm uses an architecture's own averages over a few unaugmented training minibatches."""
         with fresh_statistics(self._norms):
-            set_accumulating(self._norms, True)
-            for step in range(self.config.recalibration_batches):
-                self.child(self.calibration_stream.batch(step).images, architecture)
-            set_accumulating(self._norms, False)
+            self._accumulate(self.child, self._norms, architecture)
             yield
+
+    @torch.no_grad()
+    def _accumulate(self, child: Child, norms: Sequence[nn.BatchNorm2d], architecture: Any) -> None:
+        """Run the calibration minibatches so that fresh BatchNorm statistics become an architecture's own."""
+        set_accumulating(norms, True)
+        for step in range(self.config.recalibration_batches):
+            with autocast(self.device, self.precision):
+                child(self.calibration_stream.batch(step).images, architecture)
+        set_accumulating(norms, False)
+
+    def standalone(self, architecture: Any) -> Child:
+        """Return an architecture's own network with its part of the shared weights, in evaluation mode.
+
+        Where rewards do not use the running averages (which mix the statistics of all paths), its BatchNorm statistics are those
+        of the architecture itself over a few unaugmented training minibatches.
+        """
+        child = self.child_config.make_child(
+            image_shape=self.image_shape, num_classes=self.num_classes, architecture=architecture
+        )
+        copy_inherited(self.child, child)
+        child = child.to(self.device).eval()
+        if self.config.batch_norm != "running":
+            norms = batch_norms(child)
+            with fresh_statistics(norms):
+                self._accumulate(child, norms, architecture)
+                state = {name: value.clone() for name, value in child.state_dict().items()}
+            child.load_state_dict(state)
+        return child
 
     def _set_training(self, training: bool) -> None:
         if self.child.training != training:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LAYOUT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "Reward": {"reward": ("controller/reward", "controller/reward_best", "controller/baseline", "search/best_so_far")},
     "Shared weights": {"loss": ("shared/loss",), "accuracy": ("shared/accuracy",)},
-    "Exploration": {"entropy": ("controller/entropy",), "unique architectures": ("search/unique_fraction",)},
+    "Exploration": {"entropy of choices": ("search/choice_entropy",), "unique architectures": ("search/unique_fraction",)},
     "Speed": {"architectures per second": ("time/architectures_per_s",), "shared steps per second": ("time/shared_steps_per_s",)},
 }
 """TensorBoard's page Custom Scalars: category -> chart -> the tags in it."""

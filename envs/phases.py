@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from enas.configs import Phase
 from enas.rewards import Reward
@@ -79,11 +80,13 @@ class PhaseRunner:
         if weights.shape != (len(tokens),):
             raise ValueError(f"loss_weights: expected one for each of {len(tokens)} architectures, got shape {weights.shape}")
         metrics = self.shared.train_step(PathBatch(tokens=tokens, loss_weights=weights))
-        accuracy = metrics.accuracy.double().cpu().numpy()
+        values = torch.cat([metrics.accuracy, torch.stack([metrics.loss, metrics.grad_norm])])
+        *accuracies, loss, grad_norm = values.tolist()  # the step's one transfer from the device
+        accuracy = np.array(accuracies)
         everyone = np.ones(len(tokens))
         info["train_accuracy"] = accuracy.copy()  # whoever changes rewards in place leaves the measurement alone
-        info["train_loss"] = float(metrics.loss) * everyone
-        info["grad_norm"] = float(metrics.grad_norm) * everyone
+        info["train_loss"] = loss * everyone
+        info["grad_norm"] = grad_norm * everyone
         info["learning_rate"] = metrics.learning_rate * everyone
         return accuracy
 

@@ -18,41 +18,48 @@ class StoredArchitecture:
 
     Attributes:
         space: name of its space.
-        child: the configuration it was searched with; for a text, the space's default.
-        text: in the space's text format, or None.
-        architecture: the member, or None where only a text is known.
+        child: the configuration whose space it is a member of.
+        architecture: the member.
         config: of the run it comes from, or None.
     """
 
     space: str
     child: ChildConfig
-    text: str | None
     architecture: Any
     config: SearchConfig | None
 
     def for_child(self, child: ChildConfig) -> Any:
-        """Return the architecture in the space of a configuration; raises ValueError where it does not fit."""
-        if self.text is not None:
-            return child.make_space().from_text(self.text)
+        """Return the architecture in the space of a configuration; raises ValueError where it can't be translated."""
         return self.child.rescale(self.architecture, child)
 
 
-def read_architecture(given: str, *, space: str) -> StoredArchitecture:
-    """Read what `--architecture` names. Raises ValueError naming the file or space and what was expected."""
+def read_architecture(given: str | None, *, space: str) -> StoredArchitecture:
+    """Read what `--architecture` names; None, for a command line without it, gives the space's smallest.
+
+    Raises: ValueError naming the file or space and what was expected.
+    """
     if space not in SPACES:
         raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {space!r}")
+    if given is None:
+        child = SPACES[space]()
+        return StoredArchitecture(space=space, child=child, architecture=child.make_space().smallest(), config=None)
     path = Path(given)
     if not _is_there(given):
         if not all(word.isdecimal() for word in given.split()):
             raise ValueError(f"--architecture: expected a run folder, a file or an arc string, got {given!r}")
-        return StoredArchitecture(space=space, child=SPACES[space](), text=given, architecture=None, config=None)
+        return _read_text(given, space)
     if path.is_file() and path.suffix != ".json":
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"--architecture: expected a text file, got {path}, where {error}") from error
-        return StoredArchitecture(space=space, child=SPACES[space](), text=text, architecture=None, config=None)
+        return _read_text(text, space)
     return _read_answer(path)
+
+
+def _read_text(text: str, space: str) -> StoredArchitecture:
+    child = SPACES[space]().for_text(text)
+    return StoredArchitecture(space=space, child=child, architecture=child.make_space().from_text(text), config=None)
 
 
 def _is_there(given: str) -> bool:
@@ -68,8 +75,11 @@ def _read_answer(path: Path) -> StoredArchitecture:
     from enas.export import read_answer
 
     record = read_answer(path)
-    child = make_child_config(record["space"], record["network"]["child"])
+    network = record["network"]
+    if not isinstance(network, dict) or not isinstance(network.get("child"), dict):
+        raise ValueError(f"{path}: expected 'network' with the settings of 'child', got {network!r}")
+    child = make_child_config(record["space"], network["child"])
     architecture = child.make_space().from_json(record["architecture"])
     folder = path if path.is_dir() else path.parent
     config = load_saved(folder) if (folder / CONFIG_FILE).exists() else None
-    return StoredArchitecture(space=record["space"], child=child, text=None, architecture=architecture, config=config)
+    return StoredArchitecture(space=record["space"], child=child, architecture=architecture, config=config)

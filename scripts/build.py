@@ -35,6 +35,7 @@ from enas.tracking import ArchitectureRow, Tracker, initial_state
 from enas.types import Controller
 from envs.vector import SharedWeightVectorEnv
 from scripts.configuration import CONFIG_FILE, to_yaml
+from scripts.folders import check_folder, claim_folder
 from scripts.presets import SearchConfig
 
 
@@ -74,17 +75,14 @@ def build_search(
 
     Args:
         config: everything; `config.child` may be any space's, also a user's own.
-        folder: made if it does not exist. A folder of another run is refused, unless `config.resume` names it.
+        folder: of the run: absent or empty, or, to go on with a run, the one that `config.resume` names, with the same settings
+            but for epochs and device.
         data: images of a user's own; None loads `config.data`.
         on_step: told the search after each environment step, for progress bars.
 
     Raises: ValueError for settings that do not fit each other or the data.
     """
-    resumed = config.resume is not None
-    if not resumed and (folder / CONFIG_FILE).exists():
-        raise ValueError(f"--run-dir: expected a new folder, got {folder}, which holds a run; use --resume {folder} to go on")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--run-dir: expected a folder, got {folder}, which is a file")
+    check_folder(config, folder)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     images = data or load_data(
@@ -103,12 +101,16 @@ def build_search(
     settings = getattr(config.controller, config.strategy)
     assert isinstance(settings, CONTROLLERS[config.strategy])
     controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))
-    folder.mkdir(parents=True, exist_ok=True)
-    state = load_checkpoint(folder)
-    done = 0 if state is None else state["position"]["epoch"]
-    require(config.epochs >= done, "--epochs", f"at least {done}, the epochs already completed", config.epochs)
-    write_atomically(folder / CONFIG_FILE, to_yaml(config, threads=torch.get_num_threads()))
-    start = state["tracker"] if state else initial_state() if resumed else None
+    text = to_yaml(config, threads=torch.get_num_threads())
+    state = None
+    if config.resume is None:
+        claim_folder(folder, text)
+    else:
+        state = load_checkpoint(folder)
+        done = 0 if state is None else state["position"]["epoch"]
+        require(config.epochs >= done, "--epochs", f"at least {done}, the epochs already completed", config.epochs)
+        write_atomically(folder / CONFIG_FILE, text)
+    start = state["tracker"] if state else initial_state()
     tracker = Tracker(folder, start=start)
     search = _make_search(config, folder, shared, controller, tracker, on_step)
     if state is not None:

@@ -20,7 +20,7 @@ from scripts.presets import PRESETS, SearchConfig
 
 CONFIG_FILE = "config.yaml"
 _NOT_SAVED = ("config", "run_dir", "resume")
-_MAY_CHANGE = ("epochs", "device")
+MAY_CHANGE = ("epochs", "device")
 
 ConfigT = TypeVar("ConfigT")
 
@@ -97,6 +97,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(values, dict) or not values:
         raise ValueError(f"{path}: expected a mapping of settings, got {'nothing' if not values else type(values).__name__}")
+    forbidden = [name for name in _NOT_SAVED if name in values]
+    if forbidden:
+        raise ValueError(f"{path}: expected settings of a search, got {forbidden[0]}, which only the command line may give")
     for section in (field.name for field in fields(SearchConfig) if is_dataclass(getattr(PRESETS["quickstart"](), field.name))):
         if section in values and not isinstance(values[section], dict):
             raise ValueError(f"{path}: {section}: expected a mapping, got {type(values[section]).__name__}")
@@ -142,8 +145,8 @@ def _resumed(run_dir: Path, arguments: Sequence[str]) -> SearchConfig:
         raise ValueError(f"--resume: expected the folder of a run with a {CONFIG_FILE}, got {run_dir}")
     saved = load_saved(run_dir)
     config = parse_flags(SearchConfig, saved, arguments)
-    for path, old, new in _differences(asdict(saved), asdict(config)):
-        if path not in (*_MAY_CHANGE, "resume"):
+    for path, old, new in differences(asdict(saved), asdict(config)):
+        if path not in (*MAY_CHANGE, "resume"):
             flag = path.replace("_", "-")
             raise ValueError(f"--{flag}: a resumed run may change only --epochs and --device; expected {old}, got {new}")
     return replace(config, run_dir=run_dir)
@@ -155,12 +158,13 @@ def load_saved(run_dir: Path) -> SearchConfig:
     return _parse_over_file(_default(values), run_dir / CONFIG_FILE, values, [])
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (path, old, new) for each setting that differs, such as ("child.filters", 16, 8)."""
     for name, value in old.items():
         if isinstance(value, dict):
-            yield from _differences(value, new[name], f"{prefix}{name}.")
-        elif value != new[name]:
-            yield f"{prefix}{name}", value, new[name]
+            yield from differences(value, new.get(name) or {}, f"{prefix}{name}.")
+        elif value != new.get(name):
+            yield f"{prefix}{name}", value, new.get(name)
 
 
 def exit_on_value_error(main: Callable[[], None]) -> None:

@@ -21,12 +21,13 @@ def print_answer(run: Run, answer: Answer) -> None:
     """Print the searched architecture and where its files are."""
     console = Console()
     console.print(f"\n[bold]Searched architecture[/] ({run.shared.space.name}, {run.config.strategy}):\n")
-    console.print(answer.text, highlight=False)
+    console.print(answer.text, highlight=False, markup=False)
     console.print(
         f"\nShared-weight accuracy on the whole validation set {answer.candidate.valid_accuracy:.2%}; "
         f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds.\n"
         f"Files: {run.folder / ANSWER}.json, .svg, .png, .safetensors",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -35,6 +36,7 @@ def retrain_and_report(run: Run, answer: Answer, console: Console) -> None:
     """Train the answer and random architectures from scratch, print the table and the verdict, write `report.md`."""
     config = run.config
     rows: list[Row] = []
+    outcome = {"derive/best": answer.candidate.valid_accuracy}
     if config.retrain.epochs > 0:
         recipe = Recipe(
             child=config.child,
@@ -46,11 +48,11 @@ def retrain_and_report(run: Run, answer: Answer, console: Console) -> None:
             precision=config.precision,
         )
         rows = train_all(recipe, answer.architecture, run.folder / "retrain", console, name="searched")
-        accuracy = sum(result.test_accuracy for result in rows[0].results) / len(rows[0].results)
-        outcome = {"derive/best": answer.candidate.valid_accuracy, "retrain/test_accuracy": accuracy}
-        settings = asdict(config)
-        settings["controller"] = settings["controller"][config.strategy]
-        run.tracker.hparams(flatten(settings), outcome)
+        accuracies = [result.test_accuracy for result in rows[0].results]
+        outcome["retrain/test_accuracy"] = sum(accuracies) / len(accuracies)
+    settings = asdict(config)
+    settings["controller"] = settings["controller"][config.strategy]
+    run.tracker.hparams(flatten(settings), outcome)
     verdict = print_rows(rows)
     heading = f"{config.strategy} on {config.data}, {config.space} space, seed {config.seed}"
     write_report(run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict)

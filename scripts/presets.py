@@ -89,6 +89,8 @@ class SearchConfig:
         """Refuse values out of range."""
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
+        warmup = self.schedule.warmup_epochs
+        require(warmup < self.epochs, "schedule.warmup_epochs", f"below the {self.epochs} epochs", warmup)
         require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
 
 
@@ -109,8 +111,8 @@ def quickstart() -> SearchConfig:
                 learning_rate=0.0035, tanh_constant=2.5, entropy_weight=0.0005, skip_weight=0.0, baseline_start="first"
             )
         ),
-        schedule=ScheduleConfig(controller_steps=20, architectures_per_step=10, candidates=20, checkpoint_minutes=0.5),
-        retrain=RetrainConfig(epochs=10, batch_size=64, learning_rate_min=0.0005, seeds=5, random=15),
+        schedule=ScheduleConfig(controller_steps=12, architectures_per_step=10, candidates=20, checkpoint_minutes=0.5),
+        retrain=RetrainConfig(epochs=10, batch_size=64, learning_rate_min=0.0005, seeds=5, random=12),
     )
 
 

@@ -49,6 +49,11 @@ class RetrainCommand:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Augmentation of training images."""
 
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(self.seed >= 0, "seed", "at least 0", self.seed)
+        require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
+
 
 def main() -> None:
     """Run the command line in `sys.argv`."""
@@ -56,9 +61,9 @@ def main() -> None:
 
 
 def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchitecture]:
-    """Return the command and the architecture it names; a run folder's settings are the defaults."""
+    """Return the command and the architecture it names; the settings of its run folder are the defaults, but for device."""
     text = first_flag("--architecture", arguments)
-    stored = read_architecture(text or "", space=first_flag("--space", arguments) or "macro")
+    stored = read_architecture(text, space=first_flag("--space", arguments) or "macro")
     run = quickstart() if stored.config is None else stored.config
     default = RetrainCommand(
         architecture=text or "",
@@ -66,6 +71,9 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
         space=stored.space,
         data=run.data,
         data_dir=run.data_dir,
+        seed=run.seed,
+        precision=run.precision,
+        threads=run.threads,
         child=stored.child,
         retrain=run.retrain,
         split=run.split,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
-from pathlib import Path
 
 from rich.console import Console
 
 from scripts.configuration import exit_on_value_error, parse_search
+from scripts.folders import new_folder
 from scripts.presets import SearchConfig
 
 
@@ -26,31 +25,22 @@ def run_search(config: SearchConfig, console: Console) -> None:
     from scripts.finish import print_answer, retrain_and_report
 
     folder = config.run_dir or new_folder(config.preset)
-    console.print(f"Run folder: [bold]{folder}[/]   watch it: tensorboard --logdir {folder.parent}", soft_wrap=True)
-    with ProgressBar(console, unit="steps") as bar:
+    note = f"Run folder: {folder}   watch it: tensorboard --logdir {folder.parent}"
+    console.print(note, soft_wrap=True, markup=False, highlight=False)
+    bar = ProgressBar(console, unit="steps")
 
-        def show(search: Search) -> None:
-            position = search.position
-            best = "" if position.best_reward is None else f", best reward {position.best_reward:.3f}"
-            text = f"epoch {min(position.epoch + 1, config.epochs)}/{config.epochs}, {position.num_measured} measured{best}"
-            bar.show(search.steps_done, search.num_steps, text=text)
+    def show(search: Search) -> None:
+        position = search.position
+        best = "" if position.best_reward is None else f", best reward {position.best_reward:.3f}"
+        text = f"epoch {min(position.epoch + 1, config.epochs)}/{config.epochs}, {position.num_measured} measured{best}"
+        bar.show(search.steps_done, search.num_steps, text=text)
 
-        with build_search(config, folder, on_step=show) as run:
+    with build_search(config, folder, on_step=show) as run:
+        with bar:
             run.search.run()
-            answer = derive_answer(run)
-            print_answer(run, answer)
-            retrain_and_report(run, answer, console)
-
-
-def new_folder(preset: str) -> Path:
-    """Return a folder under runs/ that does not exist yet, named for the preset and the time."""
-    base = Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    number = 1
-    folder = base
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
+        answer = derive_answer(run)
+        print_answer(run, answer)
+        retrain_and_report(run, answer, console)
 
 
 if __name__ == "__main__":

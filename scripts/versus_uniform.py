@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from scripts.configuration import CONFIG_FILE, exit_on_value_error, first_flag, load_saved, parse_search, to_yaml
+from scripts.configuration import CONFIG_FILE, exit_on_value_error, first_flag, load_saved, parse_search
+from scripts.folders import check_folder
 from scripts.presets import SearchConfig
 
 if TYPE_CHECKING:
+    from enas.search import Search
     from scripts.build import Run
 
 
@@ -36,21 +38,31 @@ def run_seeds(arguments: Sequence[str]) -> None:
     given = first_flag("--seeds", arguments) or "5"
     if not given.isdecimal() or int(given) < 1:
         raise ValueError(f"--seeds: expected a whole number of at least 1, got {given}")
-    rest = [argument for index, argument in enumerate(arguments) if "--seeds" not in arguments[max(0, index - 1) : index + 1]]
-    config = parse_search(rest)
+    if any(first_flag(flag, arguments) is not None for flag in ("--seed", "--resume")):
+        raise ValueError(
+            "--seeds: expected no --seed or --resume beside it; seeds are 0, 1, ..., and searches go on by themselves"
+        )
+    config = parse_search(without_flag("--seeds", arguments))
     folder = config.run_dir or Path("runs") / f"versus-uniform-{config.preset}-{config.strategy}"
     rows = [measure_seed(replace(config, seed=seed), folder / f"seed-{seed}") for seed in range(int(given))]
     print_result(rows)
+
+
+def without_flag(flag: str, arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without a flag and its value."""
+    kept = [argument for argument in arguments if not argument.startswith(f"{flag}=")]
+    if flag in kept:
+        index = kept.index(flag)
+        del kept[index : index + 2]
+    return kept
 
 
 def measure_seed(config: SearchConfig, folder: Path) -> tuple[float, float]:
     """Return the mean reward of the last epoch's proposals and of as many uniform architectures, fractions."""
     finished = folder / "versus_uniform.json"
     if (folder / CONFIG_FILE).exists():
-        saved = load_saved(folder)
-        config = replace(config, resume=folder, threads=config.threads or saved.threads)
-        if to_yaml(config, threads=saved.threads or 1) != to_yaml(saved, threads=saved.threads or 1):
-            raise ValueError(f"--run-dir: expected a new folder or that of the same search, got {folder}")
+        config = replace(config, resume=folder, threads=config.threads or load_saved(folder).threads)
+        check_folder(config, folder)
         if finished.exists():
             searched, uniform = json.loads(finished.read_text())
             return float(searched), float(uniform)
@@ -58,13 +70,14 @@ def measure_seed(config: SearchConfig, folder: Path) -> tuple[float, float]:
     from enas.console import ProgressBar
     from scripts.build import build_search
 
-    with (
-        ProgressBar(Console(stderr=True), unit="steps") as bar,
-        build_search(
-            config, folder, on_step=lambda search: bar.show(search.steps_done, search.num_steps, text=f"seed {config.seed}")
-        ) as run,
-    ):
-        run.search.run()
+    bar = ProgressBar(Console(stderr=True), unit="steps")
+
+    def show(search: Search) -> None:
+        bar.show(search.steps_done, search.num_steps, text=f"seed {config.seed}")
+
+    with build_search(config, folder, on_step=show) as run:
+        with bar:
+            run.search.run()
         result = _last_rewards(folder, config.epochs - 1), uniform_rewards(run)
     write_atomically(finished, json.dumps(result))
     return result

@@ -316,7 +316,7 @@ def end_of(run: Run) -> tuple[bytes, list[dict[str, Any]], State]:
         for row in rows_of(run.folder / "metrics.jsonl")
     ]
     state = run.search.state_dict()
-    del state["tracker"]
+    del state["tracker"], state["window_seconds"]
     return (run.folder / "architectures.jsonl").read_bytes(), metrics, state
 
 
@@ -465,6 +465,8 @@ CONTROLLER_TAGS = {
     *(f"controller/{name}" for name in ("reward", "reward_best", "loss", "entropy", "advantage", "baseline", "grad_norm")),
     "controller/skip_rate",
     "search/best_so_far",
+    "search/choice_entropy",
+    "search/failed",
     "search/unique_fraction",
     "time/architectures_per_s",
 }

@@ -10,8 +10,9 @@ j - 1; that is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from enas.spaces.base import ChildConfig, Decision, Graph, GraphNode, SearchSpace, Step
@@ -213,6 +214,14 @@ class MacroConfig(ChildConfig):
         from enas.children.macro import MacroChild  # torch takes seconds to import; `--help` does not need it
 
         return MacroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+
+    def for_text(self, text: str) -> MacroConfig:
+        """Return this configuration with the number of layers of an arc string: L (L + 1) / 2 numbers. Raises ValueError."""
+        count = len(text.split())
+        layers = (math.isqrt(8 * count + 1) - 1) // 2
+        if count == 0 or layers * (layers + 1) // 2 != count:
+            raise ValueError(f"macro: expected L (L + 1) / 2 numbers for L layers (1, 3, 6, 10, ...), got {count}")
+        return replace(self, num_layers=layers)
 
     def rescale(self, architecture: MacroArchitecture, target: Any) -> MacroArchitecture:
         """Translate an architecture to the depth of `target`; see `deepen`."""
