@@ -20,6 +20,16 @@ def select_device(name: DeviceName) -> torch.device:
     return torch.device(name)
 
 
+def choose_memory_format(device: torch.device) -> torch.memory_format:
+    """Return the order of images and filters in memory that is faster on a device: channels_last on the CPU.
+
+    Measured over the default order on 1 thread, uniform macro architectures, training step / forward pass: 6 layers of 16 filters
+    on 8x8 images .82 / .75, on 28x28 images .76 / .52; 12 layers of 36 filters on 32x32 images .66 / .50. Other devices keep the
+    default order: nothing was measured there.
+    """
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context that forward passes run in: nothing for fp32, bfloat16 autocast for bf16."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

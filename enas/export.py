@@ -22,6 +22,7 @@ from enas.checkpoint import write_atomically
 from enas.children.base import Child
 from enas.children.cost import Cost, measure_cost
 from enas.derive import Candidate
+from enas.devices import choose_memory_format
 from enas.draw import save_drawing
 from enas.shared_weights import SharedWeights
 from enas.spaces.base import ChildConfig
@@ -136,4 +137,5 @@ def load_derived(folder: Path, *, child_config: ChildConfig | None = None) -> De
         image_shape=(channels, height, width), num_classes=network["num_classes"], architecture=architecture
     )
     child.load_state_dict(load_file(folder / f"{ANSWER}.safetensors"))
+    child = child.to(memory_format=choose_memory_format(torch.device("cpu")))
     return DerivedNetwork(child, architecture, mean=network["mean"], std=network["std"]).eval()

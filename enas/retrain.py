@@ -24,7 +24,7 @@ from enas.configs import Precision, RetrainConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import BatchStream
 from enas.datasets.images import ImageData, ImageSplit
-from enas.devices import autocast
+from enas.devices import autocast, choose_memory_format
 from enas.optimization import clip_gradients, make_sgd, set_learning_rate
 from enas.schedules import cosine
 from enas.seeding import derive_generator, derive_seed
@@ -91,7 +91,7 @@ class Retraining:
         self.test_stream = self._stream(data, data.test, min(_TEST_BATCH, len(data.test)), None)
         child = child_config.make_child(image_shape=data.image_shape, num_classes=data.num_classes, architecture=architecture)
         child.reset_parameters(derive_generator(seed, "weights"))
-        self.child: Child = child.to(device)
+        self.child: Child = child.to(device).to(memory_format=choose_memory_format(device))
         self.optimizer = make_sgd(
             self.child.parameters(),
             learning_rate=config.learning_rate,
@@ -112,6 +112,7 @@ class Retraining:
             std=data.std,
             augmentation=augmentation,
             device=self.device,
+            memory_format=choose_memory_format(self.device),
         )
 
     def train_epoch(self) -> None:

@@ -22,7 +22,7 @@ from enas.configs import Precision, SharedConfig, require
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import Batch, BatchStream
 from enas.datasets.images import ImageData, ImageSplit
-from enas.devices import autocast
+from enas.devices import autocast, choose_memory_format
 from enas.optimization import clip_gradients, make_sgd, set_learning_rate
 from enas.schedules import cosine_restarts
 from enas.seeding import derive_generator, derive_seed
@@ -93,7 +93,7 @@ class SharedWeights:
         self.seed = seed
         self.num_train_steps = 0
         self.num_evaluations = 0
-        self.memory_format = torch.contiguous_format
+        self.memory_format = choose_memory_format(self.device)
         child = self.child_config.make_child(image_shape=self.image_shape, num_classes=self.num_classes)
         child.reset_parameters(derive_generator(seed, "weights"))
         self.child: Child = child.to(self.device).to(memory_format=self.memory_format)
@@ -235,7 +235,7 @@ class SharedWeights:
             image_shape=self.image_shape, num_classes=self.num_classes, architecture=architecture
         )
         copy_inherited(self.child, child)
-        child = child.to(self.device).eval()
+        child = child.to(self.device).to(memory_format=self.memory_format).eval()
         if self.config.batch_norm != "running":
             norms = batch_norms(child)
             with fresh_statistics(norms):
