@@ -102,7 +102,7 @@ def quickstart() -> SearchConfig:
     return SearchConfig(
         preset="quickstart",
         data="digits",
-        epochs=70,
+        epochs=30,
         threads=1,
         child=MacroConfig(num_layers=6, filters=16, keep_prob=0.9),
         shared=SharedConfig(batch_size=64, valid_batch_size=128, batch_norm="batch", reward_batch="shared"),
