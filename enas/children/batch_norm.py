@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from enas.children.fused_norm import fused_batch_norm
 
 FUSED_ELEMENTS = 2**19
+"""Smallest input that the fused function is chosen for: below, its fixed cost eats most of the gain."""
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -55,7 +56,12 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def fused_pays(x: Tensor) -> bool:
-    """Whether `fused_batch_norm` is chosen for an input."""
+    """Whether `fused_batch_norm` is chosen for an input: channels_last on a CPU with several threads, channels that are no multiple of 16.
+
+    Forward and backward with ReLU over PyTorch's own in channels_last, medians of 30 pairs, 2 threads: 36 channels .74 (128
+    images of 32x32), .75 (16x16), .88 (8x8); 20 channels .52 (160 of 32x32); 24 channels .79 (64 of 28x28); but 1.11 to 2.5 at 16
+    and 32 channels, and 1.2 to 2.2 everywhere with one thread, where no two threads share a cache line.
+    """
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
