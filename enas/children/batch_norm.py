@@ -56,7 +56,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def fused_pays(x: Tensor) -> bool:
-    """Whether `fused_batch_norm` is chosen for an input: channels_last on a CPU with several threads, channels that are no multiple of 16.
+    """Whether `fused_batch_norm` is chosen: channels_last on a CPU with several threads, channels no multiple of 16.
 
     Forward and backward with ReLU over PyTorch's own in channels_last, medians of 30 pairs, 2 threads: 36 channels .74 (128
     images of 32x32), .75 (16x16), .88 (8x8); 20 channels .52 (160 of 32x32); 24 channels .79 (64 of 28x28); but 1.11 to 2.5 at 16
