@@ -20,6 +20,16 @@ def require(condition: bool, name: str, expected: str, actual: object) -> None:
         raise ValueError(f"{name}: expected {expected}, got {actual}")
 
 
+def _require_sgd(config: SharedConfig | RetrainConfig) -> None:
+    """Refuse settings of SGD out of range; training the shared weights and training from scratch have the same ones."""
+    rate, least = config.learning_rate, config.learning_rate_min
+    require(rate > 0, "learning_rate", "a number above 0", rate)
+    require(0 <= least <= rate, "learning_rate_min", f"a number in [0, {rate}]", least)
+    require(0 <= config.momentum < 1, "momentum", "a number in [0, 1)", config.momentum)
+    require(config.weight_decay >= 0, "weight_decay", "a number of at least 0", config.weight_decay)
+    require(config.grad_clip is None or config.grad_clip > 0, "grad_clip", "a number above 0 or None", config.grad_clip)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
     """How many images a search sees."""
@@ -98,12 +108,7 @@ class SharedConfig:
         ):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         require(self.steps_per_epoch is None or self.steps_per_epoch >= 1, "steps_per_epoch", "at least 1", self.steps_per_epoch)
-        require(self.learning_rate > 0, "learning_rate", "a number above 0", self.learning_rate)
-        least = self.learning_rate_min
-        require(0 <= least <= self.learning_rate, "learning_rate_min", f"a number in [0, {self.learning_rate}]", least)
-        require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
-        require(self.weight_decay >= 0, "weight_decay", "a number of at least 0", self.weight_decay)
-        require(self.grad_clip is None or self.grad_clip > 0, "grad_clip", "a number above 0 or None", self.grad_clip)
+        _require_sgd(self)
         require(self.reward_batch in ("own", "shared"), "reward_batch", "own or shared", repr(self.reward_batch))
         modes = get_args(BatchNormMode)
         require(self.batch_norm in modes, "batch_norm", f"one of {', '.join(modes)}", repr(self.batch_norm))
@@ -161,11 +166,6 @@ class RetrainConfig:
         """Refuse values out of range."""
         require(self.epochs >= 0, "epochs", "at least 0", self.epochs)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
-        require(self.learning_rate > 0, "learning_rate", "a number above 0", self.learning_rate)
-        least = self.learning_rate_min
-        require(0 <= least <= self.learning_rate, "learning_rate_min", f"a number in [0, {self.learning_rate}]", least)
-        require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
-        require(self.weight_decay >= 0, "weight_decay", "a number of at least 0", self.weight_decay)
-        require(self.grad_clip is None or self.grad_clip > 0, "grad_clip", "a number above 0 or None", self.grad_clip)
+        _require_sgd(self)
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
         require(self.random >= 0, "random", "at least 0", self.random)
