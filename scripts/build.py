@@ -32,7 +32,7 @@ from enas.search import Position, Search
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights
 from enas.tracking import ArchitectureRow, Tracker, initial_state
-from enas.types import Controller
+from enas.types import Controller, State
 from envs.vector import SharedWeightVectorEnv
 from scripts.configuration import CONFIG_FILE, to_yaml
 from scripts.folders import check_folder, claim_folder
@@ -101,15 +101,7 @@ def build_search(
     settings = getattr(config.controller, config.strategy)
     assert isinstance(settings, CONTROLLERS[config.strategy])
     controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))
-    text = to_yaml(config, threads=torch.get_num_threads())
-    state = None
-    if config.resume is None:
-        claim_folder(folder, text)
-    else:
-        state = load_checkpoint(folder)
-        done = 0 if state is None else state["position"]["epoch"]
-        require(config.epochs >= done, "--epochs", f"at least {done}, the epochs already completed", config.epochs)
-        write_atomically(folder / CONFIG_FILE, text)
+    state = _open_folder(config, folder)
     start = state["tracker"] if state else initial_state()
     tracker = Tracker(folder, start=start)
     search = _make_search(config, folder, shared, controller, tracker, on_step)
@@ -127,6 +119,19 @@ def build_search(
         search=search,
         resumed=state is not None,
     )
+
+
+def _open_folder(config: SearchConfig, folder: Path) -> State | None:
+    """Claim a new run's folder, or return the state that a resumed run goes on from (None before its first checkpoint)."""
+    text = to_yaml(config, threads=torch.get_num_threads())
+    if config.resume is None:
+        claim_folder(folder, text)
+        return None
+    state = load_checkpoint(folder)
+    done = 0 if state is None else state["position"]["epoch"]
+    require(config.epochs >= done, "--epochs", f"at least {done}, the epochs already completed", config.epochs)
+    write_atomically(folder / CONFIG_FILE, text)
+    return state
 
 
 def _check_retraining(config: SearchConfig, images: ImageData) -> None:
