@@ -4,6 +4,7 @@
 the format of `sha256sum -c`. A save writes a temporary file, then the list (new and current hash), then renames current to
 previous and temporary to current; a damaged current is overwritten, and the previous stays. Between any two of these operations
 a complete file exists whose hash is in the list.
+A save that fails (a full disk) leaves what was there and takes its temporary file away.
 Loading reads tensors, numbers, strings, lists and dicts only (`weights_only`), never code.
 """
 
@@ -11,27 +12,43 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from enas.errors import CheckpointError
 from enas.types import State
 
 CURRENT, PREVIOUS, HASHES = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.sha256"
 
 
-class CheckpointError(ValueError):
-    """No checkpoint of a run is intact."""
+def try_save_checkpoint(folder: Path, state: State) -> bool:
+    """Save a checkpoint; where the disk does not take it, warn, so that the work goes on. Returns: whether it was saved."""
+    try:
+        save_checkpoint(folder, state)
+    except OSError as error:
+        message = f"{folder / CURRENT} could not be saved ({error}); going on, with the checkpoint before it as it was"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 def save_checkpoint(folder: Path, state: State) -> None:
-    """Write a state as the newest checkpoint of a folder and keep the one before."""
+    """Write a state as the newest checkpoint of a folder and keep the one before. Raises: OSError where the disk refuses."""
     temporary = folder / f"{CURRENT}.tmp"
-    with temporary.open("wb") as file:
+    with _removed_on_failure(temporary), temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
+    with _removed_on_failure(temporary):
+        _put_in_place(folder, temporary)
+
+
+def _put_in_place(folder: Path, temporary: Path) -> None:
     intact = _intact_files(folder)
     hashes = {CURRENT: _sha256(temporary)}
     if intact:
@@ -44,33 +61,64 @@ def save_checkpoint(folder: Path, state: State) -> None:
 
 
 def load_checkpoint(folder: Path) -> State | None:
-    """Return the newest intact state of a folder; None if it holds no checkpoint at all.
+    """Sweep what killed saves left in a folder and return its newest intact state; None if it holds no checkpoint at all.
 
-    Warns (naming both files) where the newest is damaged and the one before it serves.
-    Raises: CheckpointError where files are there but none is intact.
+    Warns (naming both files) where the newest cannot be used and the one before it serves.
+    Raises: CheckpointError where files are there but none can be used.
     """
     for leftover in folder.glob("checkpoint.*.tmp"):
         leftover.unlink()
     there = [name for name in (CURRENT, PREVIOUS) if (folder / name).exists()]
-    if not there:
-        return None
-    intact = list(_intact_files(folder))
-    if not intact:
-        raise CheckpointError(f"{folder}: no checkpoint is intact; looked at {', '.join(there)}")
-    if intact[0] != there[0]:
-        warnings.warn(f"{folder / CURRENT} is damaged; going on from {folder / PREVIOUS}", RuntimeWarning, stacklevel=2)
-    state: State = torch.load(folder / intact[0], map_location="cpu", weights_only=True)
+    intact = _intact_files(folder)
+    reasons = []
+    for name in there:
+        try:
+            if name not in intact:
+                raise CheckpointError(f"{name} is damaged")
+            state = _load(folder / name)
+        except CheckpointError as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            warnings.warn(f"{folder}{os.sep}{reasons[0]}; going on from {folder / name}", RuntimeWarning, stacklevel=2)
+        return state
+    if there:
+        raise CheckpointError(f"{folder}: no checkpoint is intact; {', '.join(reasons)}")
+    return None
+
+
+def _load(file: Path) -> State:
+    """Read plain values from a file. Raises: CheckpointError where it is something else; code in it does not run."""
+    try:
+        state: State = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{file.name} is refused: it holds more than tensors, numbers, texts and their lists") from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{file.name} is no checkpoint: {error}") from error
     return state
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a text file as a whole: a reader, or a kill, sees the old or the new content."""
+    """Replace a text file as a whole: a reader, a kill or a full disk sees the old or the new content."""
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with _removed_on_failure(temporary):
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextmanager
+def _removed_on_failure(temporary: Path) -> Iterator[None]:
+    """Delete a file that could not be completed; a failed write inside `torch.save` comes out as the OSError that it was."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+            raise error.__context__ from None  # PyTorch reports it as an inconsistency of its own archive
+        raise
 
 
 def _intact_files(folder: Path) -> dict[str, str]:

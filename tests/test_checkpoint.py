@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import itertools
 import os
 import pickle
@@ -16,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from enas.checkpoint import CURRENT, HASHES, PREVIOUS, CheckpointError, load_checkpoint, save_checkpoint, write_atomically
+from enas.checkpoint import CURRENT, HASHES, PREVIOUS, load_checkpoint, save_checkpoint, try_save_checkpoint, write_atomically
+from enas.errors import CheckpointError
 from enas.types import State
 
 
@@ -200,7 +203,7 @@ def test_all_damaged_is_an_error_that_names_them(damage, tmp_path):
     saved(tmp_path, 2)
     for name in (CURRENT, PREVIOUS):
         DAMAGES[damage](tmp_path / name)
-    with pytest.raises(CheckpointError, match=r"no checkpoint is intact; looked at checkpoint\.pt, checkpoint\.previous\.pt"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint is intact; checkpoint\.pt is damaged, checkpoint\.previous\.pt is"):
         load_checkpoint(tmp_path)
 
 
@@ -272,11 +275,69 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(write, tmp_path):
     marker, file = tmp_path / "executed", tmp_path / CURRENT
     write({"number": Malicious(marker)}, file)
     (tmp_path / HASHES).write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {CURRENT}\n")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is refused: it holds more than tensors, numbers, texts"):
         load_checkpoint(tmp_path)
     assert not marker.exists()
     pickle.loads(pickle.dumps(Malicious(marker)))
     assert marker.exists()  # the trap is a trap
+
+
+def test_code_in_the_newest_gives_the_one_before(tmp_path):
+    saved(tmp_path, 2)
+    marker, file = tmp_path / "executed", tmp_path / CURRENT
+    torch.save({"number": Malicious(marker)}, file)
+    previous = hashlib.sha256((tmp_path / PREVIOUS).read_bytes()).hexdigest()
+    (tmp_path / HASHES).write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {CURRENT}\n{previous}  {PREVIOUS}\n")
+    with pytest.warns(RuntimeWarning, match=r"checkpoint\.pt is refused: .*; going on from .*checkpoint\.previous\.pt"):
+        assert number_of(load_checkpoint(tmp_path)) == 1
+    assert not marker.exists()
+
+
+# A disk that refuses.
+
+
+@contextmanager
+def refusing(method: str, *, after: int) -> Iterator[None]:
+    """Let the file operation number `after` (from 0) of its kind fail as on a full disk."""
+    function, count = getattr(os, method), itertools.count()
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        if next(count) == after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return function(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, method, run)
+        yield
+
+
+@pytest.mark.parametrize(("method", "after"), [("fsync", 0), ("fsync", 1), ("replace", 0), ("replace", 1), ("replace", 2)])
+def test_refusing_disk_leaves_an_intact_state_and_no_temporary_file(method, after, tmp_path):
+    saved(tmp_path, 2)
+    with refusing(method, after=after), pytest.warns(RuntimeWarning, match=r"checkpoint\.pt could not be saved \(.*No space left"):
+        assert not try_save_checkpoint(tmp_path, state_of(3))
+    assert {path.name for path in tmp_path.iterdir()} <= {CURRENT, PREVIOUS, HASHES}
+    assert number_of(load_checkpoint(tmp_path)) == 2
+    assert try_save_checkpoint(tmp_path, state_of(4))
+    assert number_of(load_checkpoint(tmp_path)) == 4
+
+
+class FullFile(io.BytesIO):
+    """A file on a disk that is full after 100 bytes."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > 100:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_disk_that_is_full_within_a_checkpoint_raises_what_the_disk_said(tmp_path, monkeypatch):
+    saved(tmp_path, 1)
+    monkeypatch.setattr(Path, "open", lambda path, mode="r", **_: FullFile() if mode == "wb" else open(path, mode))
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(tmp_path, state_of(2))
+    monkeypatch.undo()
+    assert number_of(load_checkpoint(tmp_path)) == 1
 
 
 def test_state_that_could_not_be_loaded_again_is_kept_apart_from_the_folder(tmp_path):
