@@ -14,9 +14,10 @@ import hashlib
 import os
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -24,17 +25,17 @@ from enas.errors import CheckpointError
 from enas.types import State
 
 CURRENT, PREVIOUS, HASHES = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.sha256"
+NUM_READS = 10
+"""How often a checkpoint that saves of a run under way replace is read anew."""
 
 
-def try_save_checkpoint(folder: Path, state: State) -> bool:
-    """Save a checkpoint; where the disk does not take it, warn, so that the work goes on. Returns: whether it was saved."""
+@contextmanager
+def surviving_full_disk() -> Iterator[None]:
+    """Within the block a save that the disk refuses becomes a warning: the work goes on, the old checkpoint stays."""
     try:
-        save_checkpoint(folder, state)
+        yield
     except OSError as error:
-        message = f"{folder / CURRENT} could not be saved ({error}); going on, with the checkpoint before it as it was"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-        return False
-    return True
+        warnings.warn(f"no checkpoint could be saved ({error}); going on, the one before stays", RuntimeWarning, stacklevel=3)
 
 
 def save_checkpoint(folder: Path, state: State) -> None:
@@ -63,38 +64,56 @@ def _put_in_place(folder: Path, temporary: Path) -> None:
 def load_checkpoint(folder: Path) -> State | None:
     """Sweep what killed saves left in a folder and return its newest intact state; None if it holds no checkpoint at all.
 
-    Warns (naming both files) where the newest cannot be used and the one before it serves.
-    Raises: CheckpointError where files are there but none can be used.
+    Warns and raises as `read_checkpoint`.
     """
     for leftover in folder.glob("checkpoint.*.tmp"):
         leftover.unlink()
-    there = [name for name in (CURRENT, PREVIOUS) if (folder / name).exists()]
-    intact = _intact_files(folder)
-    reasons = []
-    for name in there:
+    return read_checkpoint(folder)
+
+
+def read_checkpoint(folder: Path) -> State | None:
+    """Return the newest intact state of a folder and change nothing there, even while its run goes on; None if it holds none.
+
+    Warns (naming both files) where the newest cannot be used and the one before it serves.
+    Raises: CheckpointError where files are there but none can be used.
+    """
+    for _ in range(NUM_READS):
+        known = _listed(folder)
+        state, reasons = _newest(folder, known)
+        if not reasons or _listed(folder) == known:
+            break  # else a save came between: what looked damaged was newer than the list
+    if state is not None and reasons:
+        warnings.warn(f"{folder}{os.sep}{reasons[0]}; going on from {folder / PREVIOUS}", RuntimeWarning, stacklevel=2)
+    if state is None and reasons:
+        raise CheckpointError(f"{folder}: no checkpoint is intact; {', '.join(reasons)}")
+    return state
+
+
+def _newest(folder: Path, known: Collection[str]) -> tuple[State | None, list[str]]:
+    """Return the newest state whose SHA-256 is known, and what is wrong with newer ones; a file is hashed and read while open."""
+    reasons: list[str] = []
+    for name in (CURRENT, PREVIOUS):
         try:
-            if name not in intact:
-                raise CheckpointError(f"{name} is damaged")
-            state = _load(folder / name)
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() not in known:
+                    raise CheckpointError(f"{name} is damaged")
+                file.seek(0)
+                return _load(name, file), reasons
+        except FileNotFoundError:
+            continue
         except CheckpointError as error:
             reasons.append(str(error))
-            continue
-        if reasons:
-            warnings.warn(f"{folder}{os.sep}{reasons[0]}; going on from {folder / name}", RuntimeWarning, stacklevel=2)
-        return state
-    if there:
-        raise CheckpointError(f"{folder}: no checkpoint is intact; {', '.join(reasons)}")
-    return None
+    return None, reasons
 
 
-def _load(file: Path) -> State:
+def _load(name: str, file: BinaryIO) -> State:
     """Read plain values from a file. Raises: CheckpointError where it is something else; code in it does not run."""
     try:
         state: State = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{file.name} is refused: it holds more than tensors, numbers, texts and their lists") from error
+        raise CheckpointError(f"{name} is refused: it holds more than tensors, numbers, texts and their lists") from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{file.name} is no checkpoint: {error}") from error
+        raise CheckpointError(f"{name} is no checkpoint: {error}") from error
     return state
 
 
@@ -123,11 +142,18 @@ def _removed_on_failure(temporary: Path) -> Iterator[None]:
 
 def _intact_files(folder: Path) -> dict[str, str]:
     """Return the names of the checkpoints whose SHA-256 is in the list, newest first, with it."""
-    hashes = folder / HASHES
-    text = hashes.read_text(encoding="utf-8", errors="replace") if hashes.exists() else ""
-    known = {line.split()[0] for line in text.splitlines() if line.strip()}
+    known = _listed(folder)
     found = {name: _sha256(folder / name) for name in (CURRENT, PREVIOUS) if (folder / name).exists()}
     return {name: digest for name, digest in found.items() if digest in known}
+
+
+def _listed(folder: Path) -> set[str]:
+    """Return the SHA-256 of the checkpoints that were completed last."""
+    try:
+        text = (folder / HASHES).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return set()
+    return {line.split()[0] for line in text.splitlines() if line.strip()}
 
 
 def _sha256(path: Path) -> str:

@@ -39,3 +39,13 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float | None) ->
         scale = (largest / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, scale)
     return norm
+
+
+def step_unless(failed: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Take the optimizer's step, or leave weights and moments exactly as they are; decided on the device, without a transfer.
+
+    Args: failed: a boolean scalar on the weights' device. optimizer: a fused one, of `make_sgd`.
+    """
+    # The attribute that GradScaler sets: a fused kernel does nothing where it is 1.
+    optimizer.found_inf = failed.float()  # type: ignore[attr-defined]
+    optimizer.step()

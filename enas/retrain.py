@@ -2,7 +2,8 @@
 
 SGD with Nesterov momentum, one cosine from the largest to the smallest learning rate, the data set's augmentation with cutout, as
 in the authors' `scripts/cifar10_macro_final.sh`. Training is a pure function of its arguments: killed and resumed from its last
-checkpoint, it ends in the same bits.
+checkpoint, taken after any step, it ends in the same bits. A step whose loss or gradient is not finite moves nothing; an epoch of
+nothing else ends the training.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from enas.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from enas.checkpoint import load_checkpoint, save_checkpoint, surviving_full_disk, write_atomically
 from enas.children.base import Child
+from enas.children.batch_norm import batch_norms, read_averages, undo_averages
 from enas.children.cost import count_parameters
 from enas.configs import Precision, RetrainConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import BatchStream
 from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
-from enas.optimization import clip_gradients, make_sgd, set_learning_rate
+from enas.errors import Stopped, TrainingFailed
+from enas.optimization import clip_gradients, make_sgd, set_learning_rate, step_unless
 from enas.schedules import cosine
 from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig
@@ -92,6 +95,7 @@ class Retraining:
         child = child_config.make_child(image_shape=data.image_shape, num_classes=data.num_classes, architecture=architecture)
         child.reset_parameters(derive_generator(seed, "weights"))
         self.child: Child = child.to(device).to(memory_format=choose_memory_format(device))
+        self._norms = batch_norms(self.child)
         self.optimizer = make_sgd(
             self.child.parameters(),
             learning_rate=config.learning_rate,
@@ -100,7 +104,7 @@ class Retraining:
         )
         self.step = 0
         self.num_steps = config.epochs * self.train_stream.num_batches
-        self.epoch_losses: list[float] = []  # of the epoch under way
+        self.epoch_losses: list[Tensor] = []  # of the latest epoch, scalars on the device
         self.history: list[dict[str, float]] = []  # a row a measurement
 
     def _stream(self, data: ImageData, split: ImageSplit, batch_size: int, augmentation: Augmentation | None) -> BatchStream:
@@ -115,24 +119,26 @@ class Retraining:
             memory_format=choose_memory_format(self.device),
         )
 
-    def train_epoch(self) -> None:
-        """Train for the rest of the current epoch."""
+    def train_step(self) -> None:
+        """Train on the next minibatch."""
+        if self.step % self.train_stream.num_batches == 0:
+            self.epoch_losses = []
         self.child.train()
-        losses = []
-        for _ in range(self.train_stream.num_batches):
-            batch = self.train_stream.batch(self.step)
-            generator = derive_generator(self.seed, "dropout", self.step)
-            self.optimizer.zero_grad(set_to_none=True)
-            with autocast(self.device, self.precision):
-                output = self.child(batch.images, self.architecture, generator=generator)
-            loss = nn.functional.cross_entropy(output.logits.float(), batch.labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            clip_gradients(self.child.parameters(), self.config.grad_clip)
-            set_learning_rate(self.optimizer, self.learning_rate)
-            self.optimizer.step()
-            losses.append(loss.detach())
-            self.step += 1
-        self.epoch_losses = torch.stack(losses).tolist()
+        batch = self.train_stream.batch(self.step)
+        generator = derive_generator(self.seed, "dropout", self.step)
+        averages = read_averages(self._norms)
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device, self.precision):
+            output = self.child(batch.images, self.architecture, generator=generator)
+        loss = nn.functional.cross_entropy(output.logits.float(), batch.labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = clip_gradients(self.child.parameters(), self.config.grad_clip)
+        failed = ~(loss.isfinite() & norm.isfinite())
+        set_learning_rate(self.optimizer, self.learning_rate)
+        step_unless(failed, self.optimizer)
+        undo_averages(failed, self._norms, averages)
+        self.epoch_losses.append(torch.where(failed, torch.nan, loss.detach()))
+        self.step += 1
 
     @property
     def learning_rate(self) -> float:
@@ -145,23 +151,37 @@ class Retraining:
         return self.step // self.train_stream.num_batches
 
     @torch.no_grad()
-    def measure(self) -> float:
-        """Return the accuracy on the whole test split, a fraction."""
+    def measure(self, *, should_stop: Callable[[], bool] = lambda: False) -> float | None:
+        """Return the accuracy on the whole test split, a fraction; None where it was to stop on the way."""
         self.child.eval()
         correct = torch.zeros((), device=self.device)
         total = 0
         for batch in self.test_stream.whole(self.test_stream.batch_size):
+            if should_stop():
+                return None
             with autocast(self.device, self.precision):
                 logits = self.child(batch.images, self.architecture).logits
             correct += (logits.argmax(dim=1) == batch.labels).sum()
             total += len(batch.labels)
         return float(correct) / total
 
-    def run(self, folder: Path, *, on_epoch: Callable[[Retraining], None] = lambda _: None) -> RetrainResult:
+    def run(
+        self,
+        folder: Path,
+        *,
+        on_epoch: Callable[[Retraining], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> RetrainResult:
         """Train to the end, going on from a checkpoint in `folder` if there is one, and write `result.json` there.
 
         A folder that already holds this architecture's result gives it back untouched. What it holds of another one, the
         answer before the search went on, is left aside and overwritten.
+
+        Args:
+            on_epoch: told the training after each epoch and its measurement.
+            should_stop: asked after each step; a checkpoint is then written.
+
+        Raises: Stopped where it was asked to; TrainingFailed after an epoch without a finite loss.
         """
         if (folder / "result.json").exists():
             record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -170,18 +190,41 @@ class Retraining:
         folder.mkdir(parents=True, exist_ok=True)
         if (state := load_checkpoint(folder)) is not None and state["architecture"] == self.architecture.to_json():
             self.load_state_dict(state)
-        every = max(1, self.config.epochs // NUM_MEASUREMENTS)
         last_save = time.monotonic()
-        while self.epoch < self.config.epochs:
-            self.train_epoch()
-            if self.epoch % every == 0 or self.epoch == self.config.epochs:
-                loss = sum(self.epoch_losses) / len(self.epoch_losses)
-                self.history.append({"epoch": self.epoch, "train_loss": loss, "test_accuracy": self.measure()})
-            if time.monotonic() - last_save >= CHECKPOINT_SECONDS:
-                save_checkpoint(folder, self.state_dict())
+        while self.step < self.num_steps or self._measurement_is_due():
+            if self._measurement_is_due():
+                self._record_measurement(should_stop)
+            else:
+                self.train_step()
+            is_stopped = should_stop()
+            if is_stopped or time.monotonic() - last_save >= CHECKPOINT_SECONDS:
+                with surviving_full_disk():
+                    save_checkpoint(folder, self.state_dict())
                 last_save = time.monotonic()
-            on_epoch(self)
+            if is_stopped:
+                raise Stopped(f"stopped in epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}")
+            if self.step % self.train_stream.num_batches == 0 and not self._measurement_is_due():
+                on_epoch(self)
         return self._finish(folder)
+
+    def _measurement_is_due(self) -> bool:
+        """Whether an epoch has just ended that is measured after, and has not been."""
+        if self.step == 0 or self.step % self.train_stream.num_batches:
+            return False
+        every = max(1, self.config.epochs // NUM_MEASUREMENTS)
+        measured = bool(self.history) and self.history[-1]["epoch"] == self.epoch
+        return not measured and (self.epoch % every == 0 or self.epoch == self.config.epochs)
+
+    def _record_measurement(self, should_stop: Callable[[], bool]) -> None:
+        losses = torch.stack(self.epoch_losses)
+        finite = losses[losses.isfinite()].tolist()
+        if not finite:
+            architecture = json.dumps(self.architecture.to_json())
+            raise TrainingFailed(f"no loss of epoch {self.epoch} was a finite number; architecture {architecture}")
+        accuracy = self.measure(should_stop=should_stop)
+        if accuracy is not None:
+            loss = sum(finite) / len(finite)
+            self.history.append({"epoch": self.epoch, "train_loss": loss, "test_accuracy": accuracy})
 
     def _finish(self, folder: Path) -> RetrainResult:
         result = RetrainResult(
@@ -202,6 +245,7 @@ class Retraining:
             "child": self.child.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "epoch_losses": torch.stack(self.epoch_losses) if self.epoch_losses else torch.zeros(0),
             "history": [dict(row) for row in self.history],
         }
 
@@ -210,4 +254,5 @@ class Retraining:
         self.child.load_state_dict(state["child"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        self.epoch_losses = list(state["epoch_losses"].to(self.device))
         self.history = [dict(row) for row in state["history"]]

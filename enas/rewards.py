@@ -9,9 +9,10 @@ import numpy as np
 from enas.types import Evaluation, FloatArray
 
 Reward = Callable[[Evaluation], FloatArray]
+"""Rewards are at least `FLOOR`."""
 
 FLOOR = 0.0
-"""What an architecture gets whose measurement is not a finite number."""
+"""What an architecture gets whose measurement failed: its loss was not a finite number, or it did not fit in memory."""
 
 
 def accuracy(evaluation: Evaluation) -> FloatArray:

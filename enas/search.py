@@ -2,20 +2,24 @@
 
 Written against protocols: the environments are Gymnasium vector environments (a shared-weight child, a table, anything that
 answers architectures with rewards), the controller any strategy. One loop position is one environment step; a checkpoint may be
-taken after any of them, and a resumed search writes what an undisturbed one would have written.
+taken after any of them, and a resumed search writes what an undisturbed one would have written. What may go wrong on the way (an
+architecture that fails, a disk that is full, a request to stop) does not lose what is there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from enas.checkpoint import surviving_full_disk
 from enas.configs import Phase, ScheduleConfig
 from enas.draw import drawing_array
+from enas.errors import SearchFailed, Stopped
+from enas.failures import LIMITS, NOT_FINITE, Failure, failures
 from enas.paths import PathRule
 from enas.spaces.base import SearchSpace
 from enas.system import memory_metrics
@@ -63,7 +67,8 @@ class Position:
         shared_steps, controller_steps: environment steps completed in the epoch under way.
         num_architectures: architectures run so far, trained or measured; the x axis of all metrics.
         num_measured: architectures measured for rewards so far, the budget that strategies are compared on.
-        num_failed: measurements so far whose loss was not a finite number.
+        num_failed: architectures that failed so far, in training or when measured (see `enas.failures`).
+        failed_in_a_row: how many the last ones were.
         best_reward: the highest reward so far; None before the first.
     """
 
@@ -73,6 +78,7 @@ class Position:
     num_architectures: int = 0
     num_measured: int = 0
     num_failed: int = 0
+    failed_in_a_row: int = 0
     best_reward: float | None = None
 
 
@@ -92,6 +98,7 @@ class Search:
         parts: further owners of state by name, such as the shared weights behind the environments.
         save: writes a checkpoint; called every `schedule.checkpoint_minutes` and at the end.
         on_step: told the position after each environment step.
+        should_stop: asked after each environment step; `run` then writes a checkpoint and raises `Stopped`.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class Search:
         parts: Mapping[str, Stateful],
         save: Callable[[State], None],
         on_step: Callable[[Position], None],
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.space = space
         self.controller = controller
@@ -123,12 +131,16 @@ class Search:
         self._parts: dict[str, Stateful] = {"controller": controller, "paths": paths, **parts}
         self._save = save
         self._on_step = on_step
+        self._should_stop = should_stop
         self._window: dict[str, list[float]] = {}  # measurements since the last log
         self._proposed: list[list[int]] = []  # tokens proposed in this epoch's controller phase
         self._last_save = self._last_log = time.monotonic()
 
     def run(self) -> None:
-        """Search until `epochs` epochs are complete; write a checkpoint at the end."""
+        """Search until `epochs` epochs are complete; write a checkpoint at the end.
+
+        Raises: Stopped where it was asked to; SearchFailed where too many architectures failed one after another.
+        """
         while self.position.epoch < self.epochs:
             self._shared_phase()
             self._controller_phase()
@@ -143,11 +155,14 @@ class Search:
             envs.reset(options={"loss_weights": paths.loss_weights})
             _, rewards, _, _, infos = envs.step(paths.tokens)
             measured = infos["final_info"]
-            self._collect("shared/loss", measured["train_loss"][:1])
+            failed = failures(measured["train_loss"], measured["train_accuracy"])
+            self._collect("shared/loss", [measured["train_loss"].sum()])
             self._collect("shared/accuracy", measured["train_accuracy"])
             self._collect("shared/grad_norm", measured["grad_norm"][:1])
             self._collect("shared/lr", measured["learning_rate"][:1])
-            self._record("shared", paths.tokens, rewards, measured["train_accuracy"])
+            if not any(failed) and not np.isfinite(measured["grad_norm"][0]):
+                failed = [NOT_FINITE] * len(failed)  # finite losses, but a gradient that is not
+            self._record("shared", paths.tokens, rewards, measured["train_accuracy"], failed)
             self.position.shared_steps += 1
             self._after_step("shared", self.position.shared_steps, self.shared_steps)
 
@@ -165,17 +180,20 @@ class Search:
                 self._collect(f"controller/{name}", [value])
             self._proposed += rollout.tokens.tolist()
             self.position.num_measured += len(rewards)
-            self.position.num_failed += int((~np.isfinite(infos["final_info"].get("loss", rewards))).sum())
             best = float(np.max(rewards))
             self.position.best_reward = best if self.position.best_reward is None else max(best, self.position.best_reward)
-            self._record("controller", rollout.tokens, rewards, infos["final_info"]["accuracy"])
+            accuracies = infos["final_info"]["accuracy"]
+            failed = failures(infos["final_info"].get("loss", rewards), accuracies)  # a table has no losses
+            self._record("controller", rollout.tokens, rewards, accuracies, failed)
             self.position.controller_steps += 1
             self._after_step("controller", self.position.controller_steps, self.schedule.controller_steps)
 
-    def _record(self, phase: str, tokens: IntArray, rewards: FloatArray, accuracies: FloatArray) -> None:
+    def _record(
+        self, phase: str, tokens: IntArray, rewards: FloatArray, accuracies: FloatArray, failed: Sequence[Failure | None]
+    ) -> None:
         first = self.position.num_architectures
         self.position.num_architectures += len(tokens)
-        rows = zip(tokens.tolist(), rewards.tolist(), accuracies.tolist(), strict=True)
+        rows = zip(tokens.tolist(), rewards.tolist(), accuracies.tolist(), failed, strict=True)
         self.tracker.architectures(
             ArchitectureRow(
                 index=first + offset,
@@ -185,23 +203,44 @@ class Search:
                 tokens=row,
                 reward=reward,
                 accuracy=accuracy,
+                failure=failure,
             )
-            for offset, (row, reward, accuracy) in enumerate(rows)
+            for offset, (row, reward, accuracy, failure) in enumerate(rows)
         )
+        self._count_failures(tokens, failed)
+
+    def _count_failures(self, tokens: IntArray, failed: Sequence[Failure | None]) -> None:
+        """Count architectures that failed; raise SearchFailed where one is the last that may."""
+        for row, failure in zip(tokens, failed, strict=True):
+            if failure is None:
+                self.position.failed_in_a_row = 0
+                continue
+            self.position.num_failed += 1
+            self.position.failed_in_a_row += 1
+            if self.position.failed_in_a_row >= LIMITS[failure]:
+                text = " / ".join(self.space.to_text(self.space.decode(row)).splitlines())
+                raise SearchFailed(
+                    f"{self.position.failed_in_a_row} architectures in a row failed, the last one with {failure}: "
+                    f"{self.space.name} architecture {text}"
+                )
 
     def _after_step(self, phase: Phase, done: int, total: int) -> None:
         if done % LOG_EVERY == 0 or done == total:
             self._log(phase)
         self._on_step(self.position)
+        if self._should_stop():
+            self.checkpoint()
+            raise Stopped(f"stopped in epoch {self.position.epoch + 1} of {self.epochs}")
         if time.monotonic() - self._last_save >= 60 * self.schedule.checkpoint_minutes:
             self.checkpoint()
 
     def _collect(self, tag: str, values: Any) -> None:
-        self._window.setdefault(tag, []).extend(float(value) for value in values)
+        """Take in values for the next log; of failed architectures only the finite ones, so that they spoil no mean."""
+        self._window.setdefault(tag, []).extend(float(value) for value in values if np.isfinite(value))
 
     def _log(self, phase: Phase) -> None:
         """Write the means of what was collected since the last log."""
-        metrics = {tag: float(np.mean(values)) for tag, values in self._window.items()}
+        metrics = {tag: float(np.mean(values)) for tag, values in self._window.items() if values}
         seconds, self._last_log = time.monotonic() - self._last_log, time.monotonic()
         if phase == "controller":
             rewards = self._window["controller/reward"]
@@ -211,6 +250,7 @@ class Search:
         else:
             metrics["time/shared_steps_per_s"] = len(self._window["shared/lr"]) / seconds
         self._window = {}
+        metrics["search/failed"] = float(self.position.num_failed)
         self.tracker.scalars({**metrics, **memory_metrics()}, step=self.position.num_architectures)
         self.tracker.flush()
 
@@ -221,7 +261,6 @@ class Search:
             "search/unique_fraction": len({tuple(row) for row in self._proposed}) / len(self._proposed),
             "search/best_so_far": self.position.best_reward or 0.0,
             "search/choice_entropy": float(np.mean([_entropy(column) for column in proposed.T])),
-            "search/failed": float(self.position.num_failed),
         }
         if skips:
             metrics["controller/skip_rate"] = float(proposed[:, skips].mean())
@@ -252,9 +291,10 @@ class Search:
         self.tracker.image("architecture/most_frequent", drawing_array(graph, title=title), step=step)
 
     def checkpoint(self) -> None:
-        """Write everything that the search needs to go on."""
-        self.tracker.flush()
-        self._save(self.state_dict())
+        """Write everything that the search needs to go on; where the disk refuses, warn and go on with the old checkpoint."""
+        with surviving_full_disk():
+            self.tracker.flush()
+            self._save(self.state_dict())
         self._last_save = time.monotonic()
 
     def state_dict(self) -> State:

@@ -7,6 +7,7 @@ inactive weights; that is left out.) Training and evaluation share no graph, so 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,13 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from enas.children.base import Child, copy_inherited
-from enas.children.batch_norm import batch_norms, batch_statistics, fresh_statistics, set_accumulating
-from enas.configs import Precision, SharedConfig, require
+from enas.children.batch_norm import (
+    batch_norms,
+    batch_statistics,
+    fresh_statistics,
+    read_averages,
+    set_accumulating,
+    undo_averages,
+)
+from enas.configs import Precision, SharedConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import Batch, BatchStream
 from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
-from enas.optimization import clip_gradients, make_sgd, set_learning_rate
+from enas.failures import none_if_out_of_memory
+from enas.optimization import clip_gradients, make_sgd, set_learning_rate, step_unless
 from enas.schedules import cosine_restarts
 from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig, SearchSpace
@@ -35,15 +44,18 @@ class TrainMetrics:
     """What one shared step gave, still on the device.
 
     Attributes:
-        loss: scalar, the weighted sum of the paths' cross-entropies in nats.
+        loss: float (M,), each path's weight times its cross-entropy in nats: their sum is what the step descends. A path that
+            did not fit in memory has NaN here and as its accuracy.
         accuracy: float (M,), fraction of the training minibatch that each path got right.
         grad_norm: scalar, L2 norm of the gradient before clipping.
+        failed: boolean scalar: a loss or the norm was not finite, so the step moved nothing.
         learning_rate: of this step.
     """
 
     loss: Tensor
     accuracy: Tensor
     grad_norm: Tensor
+    failed: Tensor
     learning_rate: float
 
 
@@ -73,9 +85,7 @@ class SharedWeights:
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
-        for name, split in (("batch_size", data.train), ("valid_batch_size", data.valid)):
-            size = getattr(config, name)
-            require(size <= len(split), f"shared.{name}", f"at most {len(split)}, the number of images", size)
+        config.require_images(num_train=len(data.train), num_valid=len(data.valid))
         self.child_config = child_config
         self.space: SearchSpace[Any] = child_config.make_space()
         self.config = config
@@ -134,36 +144,60 @@ class SharedWeights:
         )
 
     def train_step(self, paths: PathBatch) -> TrainMetrics:
-        """Train the sampled paths on one minibatch: gradients of all paths are accumulated, then one optimizer step."""
+        """Train the sampled paths on one minibatch: gradients of all paths are accumulated, then one optimizer step.
+
+        Where a path's loss is not finite or it does not fit in memory, no weight, moment or running average moves.
+        """
         self._set_training(True)
         batch = self.train_stream.batch(self.num_train_steps)
         generator = derive_generator(self.seed, "dropout", self.num_train_steps)
+        averages = read_averages(self._norms)
         self.optimizer.zero_grad(set_to_none=True)
-        losses, accuracies = [], []
-        for row, weight in zip(paths.tokens, paths.loss_weights.tolist(), strict=True):
+        results = [
+            self._accumulate_gradient(batch, self.space.decode(row), weight, generator)
+            for row, weight in zip(paths.tokens, paths.loss_weights.tolist(), strict=True)
+        ]
+        loss, accuracy = (torch.stack(values) for values in zip(*results, strict=True))
+        learning_rate = self.learning_rate
+        grad_norm = clip_gradients(self._weights, self.config.grad_clip)
+        failed = ~(loss.isfinite().all() & grad_norm.isfinite().to(loss.device))
+        set_learning_rate(self.optimizer, learning_rate)
+        step_unless(failed, self.optimizer)
+        undo_averages(failed, self._norms, averages)
+        self.num_train_steps += 1
+        return TrainMetrics(loss=loss, accuracy=accuracy, grad_norm=grad_norm, failed=failed, learning_rate=learning_rate)
+
+    def _accumulate_gradient(
+        self, batch: Batch, architecture: Any, weight: float, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Add one path's weighted gradient; return its weighted loss and its accuracy, NaN both where it does not fit."""
+
+        def compute() -> tuple[Tensor, Tensor]:
             with autocast(self.device, self.precision):
-                output = self.child(batch.images, self.space.decode(row), generator=generator)
+                output = self.child(batch.images, architecture, generator=generator)
             logits = output.logits.float()
             loss = nn.functional.cross_entropy(logits, batch.labels)
             if output.penalty is not None:
                 loss = loss + output.penalty
-            (weight * loss).backward()
-            losses.append(weight * loss.detach())
-            accuracies.append((logits.detach().argmax(dim=1) == batch.labels).float().mean())
-        learning_rate = self.learning_rate
-        grad_norm = clip_gradients(self._weights, self.config.grad_clip)
-        set_learning_rate(self.optimizer, learning_rate)
-        self.optimizer.step()
-        self.num_train_steps += 1
-        return TrainMetrics(
-            loss=torch.stack(losses).sum(),
-            accuracy=torch.stack(accuracies),
-            grad_norm=grad_norm,
-            learning_rate=learning_rate,
-        )
+            (weight * loss).backward()  # type: ignore[no-untyped-call]
+            return weight * loss.detach(), (logits.detach().argmax(dim=1) == batch.labels).float().mean()
+
+        result = none_if_out_of_memory(compute)
+        if result is not None:
+            return result
+        self._warn_of_memory(architecture)
+        nan = torch.full((), torch.nan, device=self.device)
+        return nan, nan
+
+    def _warn_of_memory(self, architecture: Any) -> None:
+        text = " / ".join(self.space.to_text(architecture).splitlines())
+        warnings.warn(f"out of memory, left out: {self.space.name} architecture {text}", RuntimeWarning, stacklevel=2)
 
     def evaluate(self, architectures: Sequence[Any]) -> Evaluation:
-        """Measure architectures on validation minibatches, as rewards are; the next call reads the next minibatches."""
+        """Measure architectures on validation minibatches, as rewards are; the next call reads the next minibatches.
+
+        One that does not fit in memory has NaN as its loss and accuracy.
+        """
         first = self.num_evaluations
         if self.config.reward_batch == "shared":
             self.num_evaluations += 1
@@ -182,20 +216,38 @@ class SharedWeights:
     def _measure(self, groups: Iterable[tuple[Sequence[Any], Iterable[Batch]]]) -> Evaluation:
         """Measure each group of architectures on its own batches; every group sees as many examples."""
         self._set_training(False)
-        totals, num_examples = [], 0
+        totals, num_examples = [], 1
         with batch_statistics(self._norms) if self.config.batch_norm == "batch" else nullcontext():
             for architectures, batches in groups:
-                if self.config.batch_norm == "recalibrated":
-                    batches = list(batches)
-                    for architecture in architectures:
-                        with self._recalibrated(architecture):
-                            total, num_examples = self._score([architecture], batches)
-                        totals.append(total)
-                else:
-                    total, num_examples = self._score(architectures, batches)
-                    totals.append(total)
+                total, count = self._score_what_fits(architectures, batches)
+                totals.append(total)
+                num_examples = max(num_examples, count)
         correct, loss = torch.cat(totals).cpu().double().numpy().T / num_examples
         return Evaluation(accuracy=correct, loss=loss, num_examples=num_examples)
+
+    def _score_what_fits(self, architectures: Sequence[Any], batches: Iterable[Batch]) -> tuple[Tensor, int]:
+        """Return `_score`, with NaN in the rows of architectures that do not fit in memory."""
+        if len(architectures) == 1:
+            return self._score_alone(architectures[0], batches)
+        batches = list(batches)
+        if self.config.batch_norm != "recalibrated":
+            result = none_if_out_of_memory(lambda: self._score(architectures, batches))
+            if result is not None:
+                return result
+        # One by one: each has statistics of its own, or one of them must not spoil the others' measurements.
+        rows = [self._score_alone(architecture, batches) for architecture in architectures]
+        return torch.cat([total for total, _ in rows]), max(count for _, count in rows)
+
+    def _score_alone(self, architecture: Any, batches: Iterable[Batch]) -> tuple[Tensor, int]:
+        def compute() -> tuple[Tensor, int]:
+            with self._recalibrated(architecture) if self.config.batch_norm == "recalibrated" else nullcontext():
+                return self._score([architecture], batches)
+
+        result = none_if_out_of_memory(compute)
+        if result is not None:
+            return result
+        self._warn_of_memory(architecture)
+        return torch.full((1, 2), torch.nan, device=self.device), 0
 
     def _score(self, architectures: Sequence[Any], batches: Iterable[Batch]) -> tuple[Tensor, int]:
         """Return (number right, sum of losses) as a tensor (N, 2) on the device, and how many examples there were."""

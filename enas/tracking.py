@@ -5,26 +5,25 @@ The step of everything is the number of architectures evaluated so far, so that 
 
 A killed run goes on as if nothing had happened: `Tracker.state` is part of every checkpoint, and a tracker that starts from it
 first cuts all files back to what they held then. Event files are cut too, beyond TensorBoard's own `purge_step`: its readers
-purge scalars, images and histograms, but not texts.
+purge scalars, images and histograms, but not texts. A full disk ends nothing: see `enas.line_file` and `enas.event_files`.
 
 Not covered: anything that is written once and whole, such as checkpoints, drawings on disk and reports.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from enas.event_files import EventFiles
+from enas.line_file import LineFile, cut_files
 from enas.types import FloatArray
 
 if TYPE_CHECKING:
@@ -74,8 +73,9 @@ class ArchitectureRow:
         phase: `shared`, `controller` or `derive`.
         step: number of architectures evaluated before this update and by it.
         tokens: D tokens of the space.
-        reward: what the controller learns from; NaN where the evaluation failed, written as null.
-        accuracy: fraction in [0, 1]; NaN likewise.
+        reward: what the controller learns from; the floor where the architecture failed.
+        accuracy: fraction in [0, 1]; NaN, written as null, for an architecture that did not fit in memory.
+        failure: how it failed (see `enas.failures`); a line of one that did not has no such field.
     """
 
     index: int
@@ -85,10 +85,11 @@ class ArchitectureRow:
     tokens: Sequence[int]
     reward: float
     accuracy: float
+    failure: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the line's fields as JSON types, also where they were given as NumPy's."""
-        return {
+        row: dict[str, object] = {
             "index": int(self.index),
             "epoch": int(self.epoch),
             "phase": self.phase,
@@ -97,6 +98,7 @@ class ArchitectureRow:
             "reward": float(self.reward),
             "accuracy": float(self.accuracy),
         }
+        return row if self.failure is None else {**row, "failure": self.failure}
 
 
 class Tracker:
@@ -111,25 +113,20 @@ class Tracker:
     """
 
     def __init__(self, run_dir: Path, *, start: TrackerState | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         run_dir.mkdir(parents=True, exist_ok=True)
-        metrics, architectures, self._events = run_dir / "metrics.jsonl", run_dir / "architectures.jsonl", run_dir / "tb"
+        metrics, architectures = run_dir / "metrics.jsonl", run_dir / "architectures.jsonl"
         if start is None:
             _require_absent(metrics, architectures)
         else:
-            _cut({metrics: start["metrics_bytes"], architectures: start["architectures_bytes"]})
+            cut_files({metrics: start["metrics_bytes"], architectures: start["architectures_bytes"]})
         recorded = start or initial_state()
-        _cut_events(self._events, recorded["event_bytes"])
         self._has_layout = bool(recorded["event_bytes"])
         self._step = recorded["step"]
         self._clock_start = time.monotonic() - recorded["elapsed"]
         self._last_step: dict[str, int] = {}
-        self._metrics = metrics.open("ab")
-        self._architectures = architectures.open("ab")
-        # Cutting the files is enough for whoever reads them now; purge_step tells a TensorBoard that is already running.
+        self._metrics, self._architectures = LineFile(metrics), LineFile(architectures)
         purge_step = None if start is None else start["step"] + 1
-        self._writer: SummaryWriter = SummaryWriter(str(self._events), purge_step=purge_step)
+        self._events = EventFiles(run_dir / "tb", sizes=recorded["event_bytes"], purge_step=purge_step)
 
     @property
     def elapsed(self) -> float:
@@ -146,26 +143,30 @@ class Tracker:
         for tag in values:
             if "/" not in tag:
                 raise ValueError(f"expected a tag with a group, such as 'shared/loss', got {tag!r}")
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)
-            self._last_step[tag] = step
-        _append(self._metrics, [{"step": step, "time": round(self.elapsed, 3), **values}])
+
+        def add(writer: SummaryWriter) -> None:
+            for tag, value in values.items():
+                writer.add_scalar(tag, value, step)
+
+        self._events.write(add)
+        self._last_step |= dict.fromkeys(values, step)
+        self._metrics.append([{"step": step, "time": round(self.elapsed, 3), **values}])
         self._reach(step)
 
     def architectures(self, rows: Iterable[ArchitectureRow]) -> None:
         """Append a line an architecture to `architectures.jsonl`; equal runs write equal bytes."""
-        _append(self._architectures, (row.to_json() for row in rows))
+        self._architectures.append(row.to_json() for row in rows)
 
     def image(self, tag: str, pixels: npt.NDArray[np.uint8], *, step: int) -> None:
         """Write a picture, uint8 (H, W, 3). Raises ValueError for another shape or type."""
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise ValueError(f"{tag}: expected uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
-        self._writer.add_image(tag, pixels, step, dataformats="HWC")
+        self._events.write(lambda writer: writer.add_image(tag, pixels, step, dataformats="HWC"))
         self._reach(step)
 
     def text(self, tag: str, markdown: str, *, step: int) -> None:
         """Write a text in Markdown; TensorBoard lists it as `tag/text_summary`."""
-        self._writer.add_text(tag, markdown, step)
+        self._events.write(lambda writer: writer.add_text(tag, markdown, step))
         self._reach(step)
 
     def histogram(self, tag: str, values: npt.ArrayLike, *, step: int) -> None:
@@ -173,7 +174,7 @@ class Tracker:
         numbers = np.asarray(values, dtype=np.float64).ravel()
         finite = numbers[np.isfinite(numbers)]
         if finite.size:
-            self._writer.add_histogram(tag, finite, step)
+            self._events.write(lambda writer: writer.add_histogram(tag, finite, step))
         self._reach(step)
 
     def decision_probabilities(
@@ -221,9 +222,14 @@ class Tracker:
 
         # torch would write a bool as the number 1 or 0.
         settings = {name: str(value).lower() if isinstance(value, bool) else value for name, value in config.items()}
-        file_writer: Any = self._writer.file_writer  # add_hparams would open a run of its own beside this one
-        for summary in hparams(settings, dict(metrics)):  # type: ignore[no-untyped-call]
-            file_writer.add_summary(summary)
+        summaries = hparams(settings, dict(metrics))  # type: ignore[no-untyped-call]
+
+        def add(writer: SummaryWriter) -> None:
+            file_writer: Any = writer.file_writer  # add_hparams would open a run of its own beside this one
+            for summary in summaries:
+                file_writer.add_summary(summary)
+
+        self._events.write(add)
         missing = {tag: value for tag, value in metrics.items() if self._last_step.get(tag) != self._step}
         if missing:
             self.scalars(missing, step=self._step)
@@ -232,22 +238,23 @@ class Tracker:
         """Write the page Custom Scalars (`LAYOUT`), unless the run that this one resumes has done so."""
         if not self._has_layout:
             charts = {name: {chart: ["Multiline", list(tags)] for chart, tags in page.items()} for name, page in LAYOUT.items()}
-            self._writer.add_custom_scalars(charts)
+            self._events.write(lambda writer: writer.add_custom_scalars(charts))
             self._has_layout = True
 
     def flush(self) -> None:
         """Hand everything written so far to the operating system, so that a kill loses nothing of it."""
-        self._writer.flush()  # the JSON files hold no line back
+        self._events.flush()  # the JSON files hold no line back
 
     def state(self) -> TrackerState:
-        """Flush, and return how far the files have come. The JSON files are on disk when this returns."""
+        """Flush, and return how far the files have come. The JSON files are on disk when this returns.
+
+        Raises: OSError where the disk does not take them: a checkpoint must not know more than they say.
+        """
         self.flush()
-        for file in (self._metrics, self._architectures):
-            os.fsync(file.fileno())
         return TrackerState(
-            metrics_bytes=os.fstat(self._metrics.fileno()).st_size,
-            architectures_bytes=os.fstat(self._architectures.fileno()).st_size,
-            event_bytes={path.name: path.stat().st_size for path in _event_files(self._events)},
+            metrics_bytes=self._metrics.size(),
+            architectures_bytes=self._architectures.size(),
+            event_bytes=self._events.sizes(),
             step=self._step,
             elapsed=self.elapsed,
         )
@@ -256,7 +263,7 @@ class Tracker:
         """Flush and close all files."""
         self._metrics.close()
         self._architectures.close()
-        self._writer.close()
+        self._events.close()
 
     def __enter__(self) -> Self:
         return self
@@ -286,16 +293,18 @@ class Tracker:
         """Write a histogram with given counts (B,) between edges (B + 1,), showing all of that range."""
         counts = np.maximum(counts, _TRACE)
         middles = (edges[:-1] + edges[1:]) / 2
-        self._writer.add_histogram_raw(
-            tag,
-            min=float(edges[0]),
-            max=float(edges[-1]),
-            num=float(counts.sum()),
-            sum=float(counts @ middles),
-            sum_squares=float(counts @ middles**2),
-            bucket_limits=edges[1:].tolist(),
-            bucket_counts=counts.tolist(),
-            global_step=step,
+        self._events.write(
+            lambda writer: writer.add_histogram_raw(
+                tag,
+                min=float(edges[0]),
+                max=float(edges[-1]),
+                num=float(counts.sum()),
+                sum=float(counts @ middles),
+                sum_squares=float(counts @ middles**2),
+                bucket_limits=edges[1:].tolist(),
+                bucket_counts=counts.tolist(),
+                global_step=step,
+            )
         )
 
 
@@ -353,46 +362,9 @@ def _table_row(first: str, cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in (first, *cells)) + " |"
 
 
-def _append(file: BinaryIO, rows: Iterable[Mapping[str, object]]) -> None:
-    """Append rows as JSON lines with a single write; a float that is not finite becomes null."""
-    lines = []
-    for row in rows:
-        finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-        lines.append(json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n")
-    file.write("".join(lines).encode("utf-8"))
-    file.flush()
-
-
 def _require_absent(*paths: Path) -> None:
     for path in paths:
         if path.exists():
             raise ValueError(
                 f"{path}: expected a folder without a run, got one with this file; resume it or choose another folder"
             )
-
-
-def _cut(sizes: Mapping[Path, int]) -> None:
-    """Cut files back to recorded sizes; a file that is not there counts as empty.
-
-    Raises: ValueError if one is shorter, before any is cut.
-    """
-    actual = {path: path.stat().st_size if path.exists() else 0 for path in sizes}
-    for path, size in sizes.items():
-        if actual[path] < size:
-            raise ValueError(f"{path}: expected at least the {size} bytes that the checkpoint recorded, got {actual[path]}")
-    for path, size in sizes.items():
-        if actual[path] > size:
-            os.truncate(path, size)
-
-
-def _event_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("events.out.tfevents.*"))
-
-
-def _cut_events(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Cut event files back to recorded sizes and delete those that came later; lost ones are only a lost view, no error."""
-    for path in _event_files(folder):
-        if path.name not in sizes:
-            path.unlink()
-        elif path.stat().st_size > sizes[path.name]:
-            os.truncate(path, sizes[path.name])

@@ -2,7 +2,8 @@
 
 `shared`: one training step of the shared weights on the given paths; the reward is the accuracy on the training minibatch (no
 validation forward). `controller`: the weights are frozen; the reward comes from validation minibatches. `both`: train, then
-measure, for RL libraries that know no phases.
+measure, for RL libraries that know no phases. In each of them an architecture whose loss is not finite, or that does not fit in
+memory, gets the reward `FLOOR`; its loss in the info says so (see `enas.failures`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from enas.configs import Phase
-from enas.rewards import Reward
+from enas.rewards import FLOOR, Reward
 from enas.shared_weights import SharedWeights
 from enas.types import FloatArray, IntArray, PathBatch
 
@@ -80,21 +81,20 @@ class PhaseRunner:
         if weights.shape != (len(tokens),):
             raise ValueError(f"loss_weights: expected one for each of {len(tokens)} architectures, got shape {weights.shape}")
         metrics = self.shared.train_step(PathBatch(tokens=tokens, loss_weights=weights))
-        values = torch.cat([metrics.accuracy, torch.stack([metrics.loss, metrics.grad_norm])])
-        *accuracies, loss, grad_norm = values.tolist()  # the step's one transfer from the device
-        accuracy = np.array(accuracies)
+        values = torch.cat([metrics.accuracy, metrics.loss, metrics.grad_norm[None]])
+        *measured, grad_norm = values.tolist()  # the step's one transfer from the device
+        accuracy, loss = np.split(np.array(measured), 2)
         everyone = np.ones(len(tokens))
-        info["train_accuracy"] = accuracy.copy()  # whoever changes rewards in place leaves the measurement alone
-        info["train_loss"] = loss * everyone
+        info["train_accuracy"], info["train_loss"] = accuracy, loss
         info["grad_norm"] = grad_norm * everyone
         info["learning_rate"] = metrics.learning_rate * everyone
-        return accuracy
+        return _floored(accuracy, loss=loss)
 
     def _measure(self, tokens: IntArray, info: dict[str, FloatArray]) -> FloatArray:
         evaluation = self.shared.evaluate([self.shared.space.decode(row) for row in tokens])
         info["accuracy"] = evaluation.accuracy
         info["loss"] = evaluation.loss
-        return self.reward(evaluation)
+        return _floored(self.reward(evaluation), loss=evaluation.loss)
 
     def _check_actions(self, actions: Any) -> IntArray:
         tokens = np.asarray(actions)
@@ -105,6 +105,11 @@ class PhaseRunner:
         for row in tokens:
             self.shared.space.validate(row)
         return tokens.astype(np.int64)
+
+
+def _floored(rewards: FloatArray, *, loss: FloatArray) -> FloatArray:
+    """Return a copy of the rewards in which an architecture that failed has the floor."""
+    return np.where(np.isfinite(loss) & np.isfinite(rewards), rewards, FLOOR)
 
 
 def _check_phase(phase: object) -> Phase:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from enas.checkpoint import CURRENT, HASHES, PREVIOUS, load_checkpoint, save_checkpoint, try_save_checkpoint, write_atomically
+from enas.checkpoint import CURRENT, HASHES, PREVIOUS, load_checkpoint, save_checkpoint, surviving_full_disk, write_atomically
 from enas.errors import CheckpointError
 from enas.types import State
 
@@ -314,11 +314,13 @@ def refusing(method: str, *, after: int) -> Iterator[None]:
 @pytest.mark.parametrize(("method", "after"), [("fsync", 0), ("fsync", 1), ("replace", 0), ("replace", 1), ("replace", 2)])
 def test_refusing_disk_leaves_an_intact_state_and_no_temporary_file(method, after, tmp_path):
     saved(tmp_path, 2)
-    with refusing(method, after=after), pytest.warns(RuntimeWarning, match=r"checkpoint\.pt could not be saved \(.*No space left"):
-        assert not try_save_checkpoint(tmp_path, state_of(3))
+    with refusing(method, after=after), pytest.warns(RuntimeWarning, match=r"no checkpoint could be saved \(.*No space left"):
+        with surviving_full_disk():
+            save_checkpoint(tmp_path, state_of(3))
     assert {path.name for path in tmp_path.iterdir()} <= {CURRENT, PREVIOUS, HASHES}
     assert number_of(load_checkpoint(tmp_path)) == 2
-    assert try_save_checkpoint(tmp_path, state_of(4))
+    with surviving_full_disk():
+        save_checkpoint(tmp_path, state_of(4))
     assert number_of(load_checkpoint(tmp_path)) == 4
 
 

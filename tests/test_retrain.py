@@ -15,6 +15,7 @@ from enas.children.cost import count_parameters
 from enas.configs import RetrainConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.images import ImageData, ImageSplit
+from enas.errors import Stopped, TrainingFailed
 from enas.retrain import Retraining, RetrainResult
 from enas.spaces.macro import MacroConfig
 
@@ -25,8 +26,13 @@ CONFIG = RetrainConfig(epochs=3, batch_size=20)
 AUGMENTATION = Augmentation(pad=1, flip=True, cutout=2)
 
 
-class Stopped(Exception):  # noqa: N818
+class Killed(BaseException):
     """Ends a training from outside."""
+
+
+def train_epoch(training: Retraining) -> None:
+    for _ in range(training.train_stream.num_batches):
+        training.train_step()
 
 
 @pytest.fixture
@@ -84,33 +90,73 @@ def test_equal_arguments_give_equal_bits(make, tmp_path):
     assert files_of(tmp_path / "first") == files_of(tmp_path / "second")
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
-@pytest.mark.parametrize("epochs_between_checkpoints", [1, 2])
-def test_training_killed_after_any_epoch_ends_as_an_undisturbed_one(
-    epoch, epochs_between_checkpoints, make, tmp_path, monkeypatch
-):
+NUM_EVENTS = 3 * (90 // 20) + 3  # training steps and measurements of three epochs
+
+
+def assert_equal_trainings(first: Retraining, second: Retraining) -> None:
+    for name, value in first.child.state_dict().items():
+        assert torch.equal(value, second.child.state_dict()[name])
+    assert first.history == second.history
+
+
+@pytest.mark.parametrize("event", [1, 3, 4, 5, 6, 11, NUM_EVENTS])
+@pytest.mark.parametrize("seconds_between_checkpoints", [1, 3])
+def test_training_killed_anywhere_ends_as_an_undisturbed_one(event, seconds_between_checkpoints, make, tmp_path, monkeypatch):
     undisturbed = make()
     undisturbed.run(tmp_path / "undisturbed")
     seconds = iter(range(1000))
     monkeypatch.setattr(enas.retrain.time, "monotonic", lambda: next(seconds))
-    monkeypatch.setattr(enas.retrain, "CHECKPOINT_SECONDS", epochs_between_checkpoints)
+    monkeypatch.setattr(enas.retrain, "CHECKPOINT_SECONDS", seconds_between_checkpoints)
+    events = iter(range(1, 1000))
 
-    def stop(training: Retraining) -> None:
-        if training.epoch == epoch:
-            raise Stopped
+    def kill() -> bool:
+        if next(events) == event:
+            raise Killed
+        return False
 
     folder = tmp_path / "killed"
-    with pytest.raises(Stopped):
-        make().run(folder, on_epoch=stop)
+    with pytest.raises(Killed):
+        make().run(folder, should_stop=kill)
     assert not (folder / "result.json").exists()
-    epochs: list[int] = []
     resumed = make()
-    resumed.run(folder, on_epoch=lambda training: epochs.append(training.epoch))
-    saved = epoch - epoch % epochs_between_checkpoints
-    assert epochs == list(range(saved + 1, 4))
-    for name, value in undisturbed.child.state_dict().items():
-        assert torch.equal(value, resumed.child.state_dict()[name])
+    resumed.run(folder)
+    assert_equal_trainings(undisturbed, resumed)
     assert (folder / "result.json").read_bytes() == (tmp_path / "undisturbed" / "result.json").read_bytes()
+
+
+@pytest.mark.parametrize("event", range(1, NUM_EVENTS + 1))
+def test_training_asked_to_stop_saves_at_once_and_goes_on_from_there(event, make, tmp_path):
+    undisturbed, stopped, resumed = make(), make(), make()
+    undisturbed.run(tmp_path / "undisturbed")
+    questions = iter(range(1, 1000))
+    with pytest.raises(Stopped, match="stopped in epoch . of 3"):
+        stopped.run(tmp_path, should_stop=lambda: next(questions) >= event)
+    assert not (tmp_path / "result.json").exists()
+    steps = []
+    step = resumed.train_step
+    resumed.train_step = lambda: (steps.append(resumed.step), step())
+    resumed.run(tmp_path)
+    assert steps == list(range(stopped.step, 12))
+    assert_equal_trainings(undisturbed, resumed)
+
+
+def test_step_whose_loss_is_not_finite_moves_nothing(make, monkeypatch):
+    training = make()
+    training.train_step()
+    before = {name: value.clone() for name, value in training.child.state_dict().items() if "num_batches" not in name}
+    moments = [state["momentum_buffer"].clone() for state in training.optimizer.state.values()]
+    batch = training.train_stream.batch(1)
+    monkeypatch.setattr(training.train_stream, "batch", lambda step: replace(batch, images=batch.images / 0))
+    training.train_step()
+    assert all(torch.equal(value, training.child.state_dict()[name]) for name, value in before.items())
+    assert all(torch.equal(a, b["momentum_buffer"]) for a, b in zip(moments, training.optimizer.state.values(), strict=True))
+    assert [loss.isfinite().item() for loss in training.epoch_losses] == [True, False]
+
+
+def test_training_without_a_finite_loss_ends_with_the_architecture_named(make, tmp_path):
+    training = make(learning_rate=1e38, grad_clip=None)
+    with pytest.raises(TrainingFailed, match=r"no loss of epoch \d was a finite number; .*avg3x3"):
+        training.run(tmp_path)
 
 
 def test_finished_training_is_read_back(make, tmp_path):
@@ -184,17 +230,17 @@ def test_every_step_has_a_dropout_mask_of_its_own(make, monkeypatch):
 
     monkeypatch.setattr(training.child, "forward", spy)
     for _ in range(2):
-        training.train_epoch()
+        train_epoch(training)
     assert len(set(seeds)) == len(seeds) == 2 * (90 // 20)
 
 
 def test_measuring_leaves_the_training_as_it_was(make):
     asked, unasked = make(), make()
     for training in (asked, unasked):
-        training.train_epoch()
+        train_epoch(training)
     asked.measure()
-    asked.train_epoch()
-    unasked.train_epoch()
+    train_epoch(asked)
+    train_epoch(unasked)
     assert all(torch.equal(value, unasked.child.state_dict()[name]) for name, value in asked.child.state_dict().items())
 
 
@@ -223,7 +269,7 @@ def test_learning_rate_is_one_cosine(make):
         rates[step] = training.learning_rate
     assert rates == pytest.approx({0: 0.5, 6: 0.3, 12: 0.1})
     training.step = 6
-    training.train_epoch()
+    train_epoch(training)
     assert training.epoch == 3
     training.step = 8
     assert training.optimizer.param_groups[0]["lr"] == training.learning_rate

@@ -243,7 +243,7 @@ def test_metrics_are_means_since_the_last_ones_written(record, monkeypatch):
     rows = recorded.rows("metrics")
     shared = [row for row in rows if "shared/loss" in row]
     assert [row["step"] for row in rows] == [4, 8, 10, 16, 19]
-    assert [row["shared/loss"] for row in shared] == [1.5, 3.5, 5.0]
+    assert [row["shared/loss"] for row in shared] == [3.0, 7.0, 10.0]  # the sum over both paths
     assert [row["shared/grad_norm"] for row in shared] == [15.0, 35.0, 50.0]
     assert [row["shared/lr"] for row in shared] == pytest.approx([0.15, 0.35, 0.5])
     first, second, third = (rewards for _, rewards in recorded.controller.updates)
@@ -460,13 +460,13 @@ def test_uniform_paths_follow_no_controller(images, undisturbed):
     assert trained[0] == trained[1]
 
 
+ALWAYS = {"search/failed", "step", "system/rss", "time"}
 SHARED_TAGS = {f"shared/{name}" for name in ("loss", "accuracy", "lr", "grad_norm")} | {"time/shared_steps_per_s"}
 CONTROLLER_TAGS = {
     *(f"controller/{name}" for name in ("reward", "reward_best", "loss", "entropy", "advantage", "baseline", "grad_norm")),
     "controller/skip_rate",
     "search/best_so_far",
     "search/choice_entropy",
-    "search/failed",
     "search/unique_fraction",
     "time/architectures_per_s",
 }
@@ -476,8 +476,8 @@ def test_tags_of_the_metrics_are_the_agreed_ones(tmp_path, images):
     run_to_end(small_config(), tmp_path, images)
     rows = rows_of(tmp_path / "metrics.jsonl")
     shared, controller = rows[0], rows[1]
-    assert set(shared) - {"system/gpu_memory"} == {"step", "time", "system/rss"} | SHARED_TAGS
-    assert set(controller) - {"system/gpu_memory"} == {"step", "time", "system/rss"} | CONTROLLER_TAGS
+    assert set(shared) - {"system/gpu_memory"} == ALWAYS | SHARED_TAGS
+    assert set(controller) - {"system/gpu_memory"} == ALWAYS | CONTROLLER_TAGS
     assert [row["step"] for row in rows] == [6, 12, 18, 24]
 
 

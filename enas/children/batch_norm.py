@@ -125,3 +125,28 @@ def set_accumulating(norms: Iterable[nn.BatchNorm2d], accumulating: bool) -> Non
     """Switch layers between recording statistics (training mode) and using them (evaluation mode)."""
     for norm in norms:
         norm.training = accumulating
+
+
+@torch.no_grad()
+def read_averages(norms: Iterable[nn.BatchNorm2d]) -> Tensor:
+    """Return a copy of all running means and variances, (S,), for `undo_averages`."""
+    averages = _averages(norms)
+    return torch.cat(averages) if averages else torch.zeros(0)
+
+
+@torch.no_grad()
+def undo_averages(failed: Tensor, norms: Iterable[nn.BatchNorm2d], before: Tensor) -> None:
+    """Put running means and variances back to what they were before a step, if it failed: one that is not finite never heals.
+
+    Args: failed: a boolean scalar, read on the CPU, left on any other device. before: (S,), of `read_averages`.
+    """
+    averages = _averages(norms)
+    if not averages or (failed.device.type == "cpu" and not failed):
+        return
+    kept = torch.where(failed, before, torch.cat(averages))
+    torch._foreach_copy_(averages, list(torch.split(kept, [len(values) for values in averages])))
+
+
+def _averages(norms: Iterable[nn.BatchNorm2d]) -> list[Tensor]:
+    pairs = ((norm.running_mean, norm.running_var) for norm in norms)
+    return [values for pair in pairs for values in pair if values is not None]

@@ -1,0 +1,87 @@
+"""TensorBoard's event files of a run: cut back on a resume, and given up for a while where the disk refuses them.
+
+TensorBoard's writer dies of a full disk. The files are a view of what `metrics.jsonl` records, so a gap in them is no loss: after
+a refusal the file is cut back to what was whole, and each flush tries to begin a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class EventFiles:
+    """The event files of one folder, and the writer of the newest.
+
+    Args:
+        folder: made if it does not exist.
+        sizes: of the files that a checkpoint recorded, by name: longer ones are cut back to it, others deleted. Lost ones are only
+            a lost view, no error.
+        purge_step: tells a TensorBoard that is already running to forget this step and later ones; cutting the files is enough for
+            whoever reads them afresh. None for a run that starts anew.
+    """
+
+    def __init__(self, folder: Path, *, sizes: Mapping[str, int], purge_step: int | None) -> None:
+        self._folder = folder
+        for path in self._files():
+            if path.name not in sizes:
+                path.unlink()
+            elif path.stat().st_size > sizes[path.name]:
+                os.truncate(path, sizes[path.name])
+        self._whole = self.sizes()  # bytes of each file that are known to be on the disk
+        self._writer: SummaryWriter | None = self._open(purge_step)
+
+    def write(self, action: Callable[[SummaryWriter], object]) -> None:
+        """Let `action` add something to the newest file; while the disk refuses it is left out."""
+        if self._writer is not None:
+            try:
+                action(self._writer)
+            except OSError as error:
+                self._give_up(error)
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system; after a refusal, try to begin a new file."""
+        if self._writer is None:
+            with contextlib.suppress(OSError):  # it was told of when the writer was given up
+                self._writer = self._open(None)
+        if self._writer is not None:
+            try:
+                self._writer.flush()
+                self._whole = self.sizes()
+            except OSError as error:
+                self._give_up(error)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file by name."""
+        return {path.name: path.stat().st_size for path in self._files()}
+
+    def close(self) -> None:
+        """Flush and close the newest file."""
+        self.flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("events.out.tfevents.*"))
+
+    def _open(self, purge_step: int | None) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self._folder), purge_step=purge_step)
+
+    def _give_up(self, error: OSError) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(OSError):  # it fails again on what it still holds
+                writer.close()
+        for name, size in self.sizes().items():
+            if size > self._whole.get(name, 0):
+                os.truncate(self._folder / name, self._whole.get(name, 0))
+        warnings.warn(f"{self._folder}: TensorBoard's curves have a gap from here on, {error}", RuntimeWarning, stacklevel=3)
