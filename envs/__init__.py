@@ -1,21 +1,53 @@
 """Gymnasium environments over shared weights; `import envs` registers them.
 
-`gym.make("enas/Macro-v0")` is one architecture a step, `gym.make_vec("enas/Macro-v0", num_envs=N)` N of them on one child.
+`gym.make("enas/Macro-v0")` is one architecture a step, `gym.make_vec("enas/Macro-v0", num_envs=N)` N of them on one child;
+`enas/MacroTokens-v0` chooses an architecture token by token, in the same two ways.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from gymnasium.envs.registration import register
 
-ENVS = {
-    "enas/Macro-v0": "macro",
-}
-"""Every registered environment and its search space."""
 
-for _env_id, _space in ENVS.items():
+class Form(NamedTuple):
+    """How an environment is built from plain values.
+
+    Attributes:
+        single: entry point of `gym.make`, a string, so that the registration can be written as JSON.
+        vector: entry point of `gym.make_vec`.
+    """
+
+    single: str
+    vector: str
+
+
+class Registration(NamedTuple):
+    """A registered environment.
+
+    Attributes:
+        space: name of its search space.
+        form: how its episodes go.
+    """
+
+    space: str
+    form: Form
+
+
+ONE_SHOT = Form("envs.shared_weight:make_env", "envs.vector:make_vector_env")
+TOKENS = Form("envs.tokens:make_token_env", "envs.tokens:make_token_vector_env")
+
+ENVS = {
+    "enas/Macro-v0": Registration("macro", ONE_SHOT),
+    "enas/MacroTokens-v0": Registration("macro", TOKENS),
+}
+"""Every registered environment by its id."""
+
+for _env_id, _entry in ENVS.items():
     register(
         id=_env_id,
-        entry_point="envs.shared_weight:make_env",
-        vector_entry_point="envs.vector:make_vector_env",
-        kwargs={"space": _space},
+        entry_point=_entry.form.single,
+        vector_entry_point=_entry.form.vector,
+        kwargs={"space": _entry.space},
     )

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enas.draw import drawing_array, to_ansi
+from enas.spaces.base import SearchSpace
 from enas.types import IntArray
 from envs.phases import PhaseRunner
 
@@ -23,14 +24,13 @@ def check_render_mode(mode: object) -> None:
 
 def render_rows(runner: PhaseRunner, mode: str, num_envs: int) -> list[str | npt.NDArray[np.uint8]]:
     """Render the last step's architectures; before the first step, the smallest architecture of the space."""
-    space = runner.shared.space
-    if runner.last is None:
-        smallest: IntArray = np.array([space.encode(space.smallest())] * num_envs, dtype=np.int64)
-        return [_render(space, row, "not run yet", mode) for row in smallest]
-    tokens, rewards = runner.last
-    return [_render(space, row, f"reward {reward:.4f}", mode) for row, reward in zip(tokens, rewards, strict=True)]
+    rows = [None] * num_envs if runner.last is None else zip(*runner.last, strict=True)
+    return [render_row(runner.shared.space, row, mode) for row in rows]
 
 
-def _render(space: Any, tokens: IntArray, title: str, mode: str) -> str | npt.NDArray[np.uint8]:
-    graph = space.graph(space.decode(tokens))
+def render_row(space: SearchSpace[Any], last: tuple[IntArray, float] | None, mode: str) -> str | npt.NDArray[np.uint8]:
+    """Render an architecture, tokens (D,), with its reward; for None, the smallest of the space."""
+    architecture = space.smallest() if last is None else space.decode(last[0])
+    title = "not run yet" if last is None else f"reward {last[1]:.4f}"
+    graph = space.graph(architecture)
     return f"{title}\n{to_ansi(graph)}" if mode == "ansi" else drawing_array(graph, title=title)

@@ -45,7 +45,8 @@ class SharedWeightEnv(gym.Env[Any, Any]):
 
     ## Starting State
     `reset(seed=s)` starts a new search: fresh weights, minibatches and counters, and the constructor's phase. A plain `reset()`
-    goes on with the same weights.
+    goes on with the same weights. (The `seed` of a Stable-Baselines3 agent resets its environment with it: leave it out to keep
+    trained weights.)
 
     ## Arguments
     Args:
@@ -107,7 +108,7 @@ def make_env(
 
     Args:
         space: name of the search space.
-        data: name of a data set, or `npz:FILE`.
+        data: name of a data set, `npz:FILE`, or `folder:DIR` with images of one size.
         data_dir: where data sets are found or downloaded to.
         child: fields of the space's configuration, such as `num_layers`, `filters`.
         shared: fields of `enas.configs.SharedConfig`, such as `batch_size`.

@@ -69,8 +69,8 @@ class SharedWeightVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start episodes; with a seed (of several, the first counts: there is one child), a new search."""
-        first = seed[0] if isinstance(seed, list) else seed
+        """Start episodes; with a seed (of several, the first), a new search."""
+        first = first_seed(seed)
         super().reset(seed=first)
         self.runner.reset(seed=first, options=options)
         return self._observations(), {}
@@ -95,6 +95,11 @@ class SharedWeightVectorEnv(VectorEnv[Any, Any, Any]):
         if self.render_mode is None:
             return None
         return tuple(render_rows(self.runner, self.render_mode, self.num_envs))
+
+
+def first_seed(seed: int | list[int | None] | None) -> int | None:
+    """Return the seed that counts: there is one child, so of several the first."""
+    return seed[0] if isinstance(seed, list) else seed
 
 
 def make_vector_env(*, num_envs: int = 1, **values: Any) -> SharedWeightVectorEnv:
