@@ -13,7 +13,7 @@ from enas.datasets.augment import Augmentation
 from enas.datasets.images import ImageData
 from enas.devices import select_device
 from enas.shared_weights import SharedWeights
-from enas.spaces import SPACES
+from enas.spaces import make_child_config
 from enas.spaces.base import ChildConfig
 
 
@@ -26,16 +26,6 @@ def choose_augmentation(data: ImageData, config: AugmentConfig) -> Augmentation:
         flip=own.flip if config.flip is None else config.flip,
         cutout=config.cutout,
     )
-
-
-def make_child_config(space: str, values: Mapping[str, Any]) -> ChildConfig:
-    """Return the configuration of a named space. Raises ValueError for an unknown space or field."""
-    if space not in SPACES:
-        raise ValueError(f"space: expected one of {', '.join(SPACES)}, got {space!r}")
-    try:
-        return SPACES[space](**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-    except TypeError as error:
-        raise ValueError(f"child: {error}") from error
 
 
 def make_shared_weights(

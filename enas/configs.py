@@ -32,16 +32,18 @@ def _require_sgd(config: SharedConfig | RetrainConfig) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """How many images a search sees."""
+    """How many images a search sees, and how large."""
 
     num_train: int | None = None
     """Training images, the first of each class in proportion; None for all that validation leaves."""
     num_valid: int | None = None
     """Validation images, taken from the training images; None for the data set's own number."""
+    image_size: int | None = None
+    """Side in pixels of the squares that the images of folder:DIR are resized and cropped to; None for images of one size."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("num_train", "num_valid"):
+        for name in ("num_train", "num_valid", "image_size"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, "at least 1", value)
 
@@ -113,6 +115,12 @@ class SharedConfig:
         modes = get_args(BatchNormMode)
         require(self.batch_norm in modes, "batch_norm", f"one of {', '.join(modes)}", repr(self.batch_norm))
 
+    def require_images(self, *, num_train: int, num_valid: int) -> None:
+        """Refuse minibatches larger than the data. Raises ValueError."""
+        for name, count in (("batch_size", num_train), ("valid_batch_size", num_valid)):
+            size = getattr(self, name)
+            require(size <= count, f"shared.{name}", f"at most {count}, the number of images", size)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
@@ -169,3 +177,9 @@ class RetrainConfig:
         _require_sgd(self)
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
         require(self.random >= 0, "random", "at least 0", self.random)
+
+    def require_images(self, *, num_train: int, num_valid: int) -> None:
+        """Refuse a minibatch larger than the data, unless retraining is skipped. Raises ValueError."""
+        count = num_train + (num_valid if self.use_valid else 0)
+        fits = self.epochs == 0 or self.batch_size <= count
+        require(fits, "retrain.batch_size", f"at most {count}, the number of images", self.batch_size)

@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors, one file a source; torch, torchvision and scikit-learn load when a data set does.
+"""Data sets as uint8 tensors, one file a source; torch, torchvision, scikit-learn and Pillow load when a data set does.
 
 Nothing is random here: validation images and subsets are fixed by the data set, and no run's seed changes them.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from enas.configs import require
 from enas.datasets.digits import read_digits
-from enas.datasets.npz import check_npz, read_npz
-from enas.datasets.source import RawImages, Source
-from enas.datasets.splits import first_per_class, split_valid
+from enas.datasets.folder import folder_source
+from enas.datasets.npz import peek_npz, read_npz
+from enas.datasets.source import Contents, RawImages, Source, SplitSizes, published
+from enas.datasets.splits import split_train
 from enas.datasets.torchvision_sets import read_cifar10, read_cifar100, read_fashion_mnist, read_mnist, read_svhn
 
 if TYPE_CHECKING:
@@ -21,69 +23,143 @@ if TYPE_CHECKING:
 __all__ = ["DATASETS", "check_source", "load_data"]
 
 DATASETS: dict[str, Source] = {
-    "cifar10": Source(read=read_cifar10, num_valid=5_000, valid_rule="last", flip=True),
-    "cifar100": Source(read=read_cifar100, num_valid=5_000, valid_rule="last", flip=True),
-    "digits": Source(read=read_digits, num_valid=350, valid_rule="stratified", flip=False),
-    "fashion_mnist": Source(read=read_fashion_mnist, num_valid=5_000, valid_rule="last", flip=True),
-    "mnist": Source(read=read_mnist, num_valid=5_000, valid_rule="last", flip=False),
-    "npz": Source(read=read_npz, num_valid=None, valid_rule="stratified", flip=True),
-    "svhn": Source(read=read_svhn, num_valid=5_000, valid_rule="last", flip=False),
+    "cifar10": Source(
+        read=read_cifar10,
+        peek=published(num_train=50_000, num_test=10_000, num_classes=10),
+        num_valid=5_000,
+        valid_rule="last",
+        flip=True,
+    ),
+    "cifar100": Source(
+        read=read_cifar100,
+        peek=published(num_train=50_000, num_test=10_000, num_classes=100),
+        num_valid=5_000,
+        valid_rule="last",
+        flip=True,
+    ),
+    "digits": Source(
+        read=read_digits,
+        peek=published(num_train=1_447, num_test=350, num_classes=10),
+        num_valid=350,
+        valid_rule="stratified",
+        flip=False,
+    ),
+    "fashion_mnist": Source(
+        read=read_fashion_mnist,
+        peek=published(num_train=60_000, num_test=10_000, num_classes=10),
+        num_valid=5_000,
+        valid_rule="last",
+        flip=True,
+    ),
+    "folder": folder_source(),
+    "mnist": Source(
+        read=read_mnist,
+        peek=published(num_train=60_000, num_test=10_000, num_classes=10),
+        num_valid=5_000,
+        valid_rule="last",
+        flip=False,
+    ),
+    "npz": Source(read=read_npz, peek=peek_npz, takes="FILE", num_valid=None, valid_rule="stratified", flip=True),
+    "svhn": Source(
+        read=read_svhn,
+        peek=published(num_train=73_257, num_test=26_032, num_classes=10),
+        num_valid=5_000,
+        valid_rule="last",
+        flip=False,
+    ),
 }
 
 
-def check_source(source: str, data_dir: Path) -> None:
+def check_source(
+    source: str,
+    data_dir: Path,
+    *,
+    num_valid: int | None = None,
+    num_train: int | None = None,
+    image_size: int | None = None,
+) -> SplitSizes:
     """Find a user's mistakes in well under a second, without torch and without a download.
 
     Args:
-        source: a name of DATASETS, or `npz:FILE`; a relative FILE starts at the working directory.
+        source, num_valid, num_train, image_size: as in `load_data`.
         data_dir: where downloaded data sets are kept; it need not exist yet.
 
+    Returns: the sizes of the splits that `load_data` makes of intact files.
+
     Raises:
-        ValueError: the name is unknown, the file does not hold what it should, or data_dir is no folder.
+        ValueError: the name is unknown, the path does not hold what it should, the images do not suffice or are not to be
+            resized, or data_dir is no folder.
     """
-    name, colon, file = source.partition(":")
-    if name not in DATASETS:
-        known = ", ".join("npz:FILE" if known == "npz" else known for known in DATASETS)
-        raise ValueError(f"data set: expected one of {known}, got {source!r}")
-    if name == "npz" and not file:
-        raise ValueError(f"data set: expected npz:FILE, the path of an .npz file after a colon, got {source!r}")
-    if name != "npz" and colon:
-        raise ValueError(f"data set: expected {name!r}, which takes no file, got {source!r}")
-    if name == "npz":
-        check_npz(_location(source, data_dir))
+    entry, path = _find(source, data_dir, image_size)
     nearest = next((folder for folder in (data_dir, *data_dir.parents) if folder.exists()), data_dir)
     if nearest.is_file():
         raise ValueError(f"data_dir: expected a folder, got {data_dir}, where {nearest} is a file")
+    contents = entry.peek(path)
+    train, valid = _split(entry, contents, num_valid, num_train)
+    return SplitSizes(train=len(train), valid=len(valid), test=contents.num_test)
 
 
-def load_data(source: str, *, data_dir: Path, num_valid: int | None = None, num_train: int | None = None) -> ImageData:
+def load_data(
+    source: str,
+    *,
+    data_dir: Path,
+    num_valid: int | None = None,
+    num_train: int | None = None,
+    image_size: int | None = None,
+) -> ImageData:
     """Load a data set into disjoint train, valid and test splits.
 
     Args:
-        source: a name of DATASETS, or `npz:FILE`; a relative FILE starts at the working directory.
+        source: a name of DATASETS, `npz:FILE` or `folder:DIR`; a relative path starts at the working directory.
         data_dir: where torchvision's data sets are found, or downloaded to.
         num_valid: how many of the training images validate; None: the data set's own number. Which ones is the data set's rule:
-            the last (cifar10, cifar100, fashion_mnist, mnist, svhn), or the last of each class (digits, npz).
+            the last (cifar10, cifar100, fashion_mnist, mnist, svhn), or the last of each class (digits, folder, npz).
         num_train: how many of the remaining training images to keep, the first of each class in proportion; None: all.
+        image_size: side in pixels of the squares that a folder's images are resized to; None: they stay as they are.
 
     Returns: the data, with mean and std of the training images that are left.
 
     Raises:
-        ValueError: as in `check_source`; or the images do not suffice; or the files are neither there nor to be downloaded.
+        ValueError: as in `check_source`; or files are damaged; or they are neither there nor to be downloaded.
     """
-    check_source(source, data_dir)
-    entry = DATASETS[source.partition(":")[0]]
-    raw = entry.read(_location(source, data_dir))
-    train, valid = split_valid(raw.train_labels, entry.num_valid if num_valid is None else num_valid, rule=entry.valid_rule)
-    if num_train is not None:
-        train = train[first_per_class(raw.train_labels[train], num_train)]
+    check_source(source, data_dir, num_valid=num_valid, num_train=num_train, image_size=image_size)
+    entry, path = _find(source, data_dir, image_size)
+    raw = entry.read(path)
+    train, valid = _split(entry, raw, num_valid, num_train)
     return _image_data(source, entry, raw, train, valid)
 
 
-def _location(source: str, data_dir: Path) -> Path:
-    """Return what the source's `read` is given: the data folder, or the file of `npz:FILE`."""
-    name, _, file = source.partition(":")
-    return Path(file).expanduser() if name == "npz" else data_dir
+def _find(source: str, data_dir: Path, image_size: int | None) -> tuple[Source, Path]:
+    """Return the source's entry, resizing if asked for, and the path that it reads."""
+    name, colon, given = source.partition(":")
+    if name not in DATASETS:
+        known = ", ".join(f"{known}:{entry.takes}" if entry.takes else known for known, entry in DATASETS.items())
+        raise ValueError(f"data set: expected one of {known}, got {source!r}")
+    entry = DATASETS[name]
+    if entry.takes and not given:
+        raise ValueError(f"data set: expected {name}:{entry.takes}, a path after a colon, got {source!r}")
+    if colon and not entry.takes:
+        raise ValueError(f"data set: expected {name!r}, which takes no file, got {source!r}")
+    if image_size is not None:
+        if entry.at_size is None:
+            resizing = ", ".join(f"{name}:{entry.takes}" for name, entry in DATASETS.items() if entry.at_size)
+            raise ValueError(
+                f"split.image_size: expected None, since only {resizing} is resized and not {name}, got {image_size}"
+            )
+        entry = entry.at_size(image_size)
+    return entry, Path(given).expanduser() if entry.takes else data_dir
+
+
+def _split(
+    entry: Source, images: Contents | RawImages, num_valid: int | None, num_train: int | None
+) -> tuple[IntArray, IntArray]:
+    """Return which training images train and which validate."""
+    if images.num_valid is None:
+        wanted = entry.num_valid if num_valid is None else num_valid
+        return split_train(images.train_labels, num_valid=wanted, num_train=num_train, rule=entry.valid_rule)
+    expected = f"None, since the data set has {images.num_valid} validation images of its own"
+    require(num_valid is None, "split.num_valid", expected, num_valid)
+    return split_train(images.train_labels, num_valid=images.num_valid, num_train=num_train, rule="last")
 
 
 def _image_data(name: str, entry: Source, raw: RawImages, train: IntArray, valid: IntArray) -> ImageData:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from enas.datasets.source import ImageArray, RawImages
+from enas.datasets.source import Contents, ImageArray, RawImages
 from enas.types import IntArray
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -54,6 +54,17 @@ def check_npz(file: Path) -> None:
         _check_labels(file, key, headers[key], num_images=headers[images].shape[0])
 
 
+def peek_npz(file: Path) -> Contents:
+    """Check the headers and read the labels, but not the images.
+
+    Raises:
+        ValueError: naming the file, the key, what was expected and what was found.
+    """
+    check_npz(file)
+    labels = _read_labels(file, _read_arrays(file, ("y_train", "y_test")))
+    return Contents(train_labels=labels["y_train"], num_test=len(labels["y_test"]))
+
+
 def read_npz(file: Path) -> RawImages:
     """Read the arrays of an .npz file.
 
@@ -61,12 +72,8 @@ def read_npz(file: Path) -> RawImages:
         ValueError: naming the file, the key, what was expected and what was found.
     """
     check_npz(file)
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in KEYS}
-    except _READ_ERRORS as error:
-        raise ValueError(f"{file}: expected whole arrays {', '.join(KEYS)}, got a damaged file ({error})") from error
-    labels = {key: _labels(file, key, arrays[key], below=len(arrays["y_train"])) for key in ("y_train", "y_test")}
+    arrays = _read_arrays(file, KEYS)
+    labels = _read_labels(file, arrays)
     return RawImages(
         train_images=_images(arrays["x_train"]),
         train_labels=labels["y_train"],
@@ -74,6 +81,18 @@ def read_npz(file: Path) -> RawImages:
         test_labels=labels["y_test"],
         num_classes=1 + int(max(labels["y_train"].max(), labels["y_test"].max())),
     )
+
+
+def _read_arrays(file: Path, keys: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in keys}
+    except _READ_ERRORS as error:
+        raise ValueError(f"{file}: expected whole arrays {', '.join(keys)}, got a damaged file ({error})") from error
+
+
+def _read_labels(file: Path, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, IntArray]:
+    return {key: _labels(file, key, arrays[key], below=len(arrays["y_train"])) for key in ("y_train", "y_test")}
 
 
 def _read_header(archive: zipfile.ZipFile, key: str) -> _Header:

@@ -29,6 +29,7 @@ class RawImages:
         test_images: uint8 (M, C, H, W).
         test_labels: int64 (M,), in 0..num_classes-1.
         num_classes: how many classes there are.
+        num_valid: how many of the last training images the source itself keeps for validation; None: it leaves that open.
     """
 
     train_images: ImageArray
@@ -36,6 +37,31 @@ class RawImages:
     test_images: ImageArray
     test_labels: IntArray
     num_classes: int
+    num_valid: int | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Contents:
+    """What is known of a source without reading, or downloading, its images.
+
+    Attributes:
+        train_labels: int64 (N,); where only their numbers are known, the classes take turns.
+        num_test: test images.
+        num_valid: as in RawImages.
+    """
+
+    train_labels: IntArray
+    num_test: int
+    num_valid: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSizes:
+    """How many images a data set has to train, validate and test on."""
+
+    train: int
+    valid: int
+    test: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +69,28 @@ class Source:
     """One data set of the table.
 
     Attributes:
-        read: reads the arrays, given the data folder (`npz`: the file).
+        read: reads the arrays, given the data folder, or the path that the source takes.
+        peek: finds out, given the same, what can be known in well under a second, without torch.
+        at_size: returns the source with its images resized to squares of so many pixels; None: it does not resize.
+        takes: what follows the name and a colon, such as FILE; None: nothing.
         num_valid: how many training images validate by default; None: a tenth, and at least one of each class.
         valid_rule: `last` takes the last ones, as the ENAS authors do; `stratified` the last ones of each class.
         flip: whether a mirrored image keeps its class, so that the default augmentation may flip.
     """
 
     read: Callable[[Path], RawImages]
+    peek: Callable[[Path], Contents]
     num_valid: int | None
     valid_rule: ValidRule
     flip: bool
+    at_size: Callable[[int], Source] | None = None
+    takes: str | None = None
+
+
+def published(*, num_train: int, num_test: int, num_classes: int) -> Callable[[Path], Contents]:
+    """Return the `peek` of a data set whose numbers are known; the files are not looked at."""
+
+    def peek(_: Path) -> Contents:
+        return Contents(train_labels=np.arange(num_train) % num_classes, num_test=num_test)
+
+    return peek

@@ -8,6 +8,18 @@ from enas.datasets.source import ValidRule
 from enas.types import IntArray
 
 
+def split_train(labels: IntArray, *, num_valid: int | None, num_train: int | None, rule: ValidRule) -> tuple[IntArray, IntArray]:
+    """Split training images as `split_valid` does, then keep `num_train` of those that train, as `first_per_class` does.
+
+    Returns: (train, valid), disjoint ascending indices.
+
+    Raises:
+        ValueError: the images do not suffice.
+    """
+    train, valid = split_valid(labels, num_valid, rule=rule)
+    return train if num_train is None else train[first_per_class(labels[train], num_train)], valid
+
+
 def split_valid(labels: IntArray, num_valid: int | None, *, rule: ValidRule) -> tuple[IntArray, IntArray]:
     """Split training images into those that go on training and those that validate.
 

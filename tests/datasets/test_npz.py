@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from enas.datasets import check_source, load_data
+from enas.datasets.source import SplitSizes
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -120,8 +121,8 @@ VALUE_ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("arrays", "message"), HEADER_ERRORS)
-def test_wrong_header_is_found_before_the_images_are_read(arrays: Arrays, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arrays", "message"), [*HEADER_ERRORS, *VALUE_ERRORS])
+def test_wrong_headers_and_labels_are_found_before_the_images_are_read(arrays: Arrays, message: str, tmp_path: Path) -> None:
     file = save(tmp_path, arrays)
     with pytest.raises(ValueError, match=rf"^{re.escape(str(file))}: {message}"):
         check_source(f"npz:{file}", tmp_path)
@@ -161,5 +162,17 @@ def test_missing_file_is_refused(name: str, found: str, tmp_path: Path) -> None:
 def test_class_with_a_single_image_is_refused(tmp_path: Path) -> None:
     arrays = make_arrays()
     arrays["y_train"] = np.array([0] * 39 + [1])
-    with pytest.raises(ValueError, match="expected at least 2 training images of each class to split, got 1 of class 1"):
-        load_data(f"npz:{save(tmp_path, arrays)}", data_dir=tmp_path)
+    file = save(tmp_path, arrays)
+    message = "expected at least 2 training images of each class to split, got 1 of class 1"
+    with pytest.raises(ValueError, match=message):
+        check_source(f"npz:{file}", tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_data(f"npz:{file}", data_dir=tmp_path)
+
+
+def test_checking_reads_no_pixel(tmp_path: Path) -> None:
+    file = save(tmp_path, make_arrays(shape=(64, 64, 3)))
+    content = bytearray(file.read_bytes())
+    content[300_000] ^= 0xFF  # in the pixels of x_train, whose checksum is wrong now
+    file.write_bytes(content)
+    assert check_source(f"npz:{file}", tmp_path) == SplitSizes(train=36, valid=4, test=12)

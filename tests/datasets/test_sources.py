@@ -5,22 +5,30 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from enas.datasets import DATASETS, check_source, load_data
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import BatchStream
 from enas.datasets.images import ImageData
+from enas.datasets.source import RawImages, SplitSizes
 
 
-@pytest.fixture(params=["digits", "npz"])
+@pytest.fixture(params=["digits", "folder of classes", "folder of splits", "npz"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "digits":
         return "digits"
+    if request.param == "folder of classes":
+        return f"folder:{write_classes(tmp_path / 'made', num_images=60)}"
+    if request.param == "folder of splits":
+        write_classes(tmp_path / "made" / "train", num_images=40)
+        return f"folder:{write_classes(tmp_path / 'made' / 'test', num_images=10).parent}"
     rng = np.random.default_rng(0)
     arrays = {
         "x_train": rng.integers(256, size=(200, 9, 9, 3), dtype=np.uint8),
@@ -32,12 +40,22 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"npz:{tmp_path / 'made.npz'}"
 
 
+def write_classes(folder: Path, *, num_images: int) -> Path:
+    """Write five classes of random 9x9 images, no two alike; return the folder."""
+    rng = np.random.default_rng(num_images)
+    for name in "abcde":
+        (folder / name).mkdir(parents=True)
+        for index in range(num_images):
+            Image.fromarray(rng.integers(256, size=(9, 9, 3), dtype=np.uint8)).save(folder / name / f"{index}.bmp")
+    return folder
+
+
 def all_images(data: ImageData) -> list[bytes]:
     return [image.tobytes() for split in (data.train, data.valid, data.test) for image in split.images.numpy()]
 
 
 def test_table_is_sorted() -> None:
-    assert list(DATASETS) == ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "npz", "svhn"]
+    assert list(DATASETS) == ["cifar10", "cifar100", "digits", "fashion_mnist", "folder", "mnist", "npz", "svhn"]
 
 
 def test_splits_are_disjoint(source: str, tmp_path: Path) -> None:
@@ -65,6 +83,50 @@ def test_fewer_training_images_leave_valid_and_test_as_they_are(source: str, tmp
     assert torch.equal(full.valid.images, few.valid.images)
     assert torch.equal(full.test.images, few.test.images)
     assert full.mean != few.mean
+
+
+@pytest.mark.parametrize("asked", [{}, {"num_valid": 50, "num_train": 100}, {"num_valid": 23}, {"num_train": 31}])
+def test_sizes_are_known_before_the_images_are_read(source: str, asked: dict[str, int], tmp_path: Path) -> None:
+    data = load_data(source, data_dir=tmp_path, **asked)
+    expected = SplitSizes(train=len(data.train), valid=len(data.valid), test=len(data.test))
+    assert check_source(source, tmp_path, **asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "num_classes", "train", "test"),
+    [
+        ("cifar10", 10, 45_000, 10_000),
+        ("cifar100", 100, 45_000, 10_000),
+        ("fashion_mnist", 10, 55_000, 10_000),
+        ("mnist", 10, 55_000, 10_000),
+        ("svhn", 10, 68_257, 26_032),
+    ],
+)
+def test_sizes_of_published_data_sets(source: str, num_classes: int, train: int, test: int, tmp_path: Path) -> None:
+    assert check_source(source, tmp_path) == SplitSizes(train=train, valid=5_000, test=test)
+    with pytest.raises(ValueError, match=f"num_train: expected {num_classes} to {train} of the {train} training images, got 9"):
+        check_source(source, tmp_path, num_train=9)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.at_size is None])
+def test_image_size_of_a_source_that_does_not_resize_is_refused(name: str, tmp_path: Path) -> None:
+    source = f"{name}:file.npz" if DATASETS[name].takes else name
+    message = f"split.image_size: expected None, since only folder:DIR is resized and not {name}, got 16"
+    for call in (
+        lambda: check_source(source, tmp_path, image_size=16),
+        lambda: load_data(source, data_dir=tmp_path, image_size=16),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_impossible_numbers_are_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_: Path) -> RawImages:
+        raise AssertionError("read")
+
+    monkeypatch.setitem(DATASETS, "cifar10", replace(DATASETS["cifar10"], read=read))
+    with pytest.raises(ValueError, match="num_valid: expected 1 to 49999 of the 50000 training images, got 50000"):
+        load_data("cifar10", data_dir=tmp_path, num_valid=50_000)
 
 
 def test_batches_of_the_validation_split_are_plain_and_those_of_train_varied(source: str, tmp_path: Path) -> None:
@@ -102,12 +164,13 @@ def test_impossible_numbers_of_images_are_refused(arguments: dict[str, int], mes
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("cifar", "expected one of cifar10, cifar100, digits, fashion_mnist, mnist, npz:FILE, svhn, got 'cifar'"),
+        ("cifar", "expected one of cifar10, cifar100, digits, fashion_mnist, folder:DIR, mnist, npz:FILE, svhn, got 'cifar'"),
         ("", "expected one of cifar10, .* got ''"),
         ("CIFAR10", "expected one of cifar10, .* got 'CIFAR10'"),
         ("images.npz", "expected one of .*npz:FILE.* got 'images.npz'"),
         ("npz", "expected npz:FILE, .* got 'npz'"),
         ("npz:", "expected npz:FILE, .* got 'npz:'"),
+        ("folder", "expected folder:DIR, .* got 'folder'"),
         ("digits:file", "expected 'digits', which takes no file, got 'digits:file'"),
     ],
 )
