@@ -22,10 +22,10 @@ class EventFiles:
 
     Args:
         folder: made if it does not exist.
-        sizes: of the files that a checkpoint recorded, by name: longer ones are cut back to it, others deleted. Lost ones are only
-            a lost view, no error.
-        purge_step: tells a TensorBoard that is already running to forget this step and later ones; cutting the files is enough for
-            whoever reads them afresh. None for a run that starts anew.
+        sizes: of the files that a checkpoint recorded, by name: longer ones are cut back to it, others deleted. Lost ones are
+            only a lost view, no error.
+        purge_step: tells a TensorBoard that is already running to forget this step and later ones; for whoever reads the files
+            afresh cutting them is enough. None for a run that starts anew.
     """
 
     def __init__(self, folder: Path, *, sizes: Mapping[str, int], purge_step: int | None) -> None:

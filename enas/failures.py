@@ -10,11 +10,12 @@ Not covered: on Linux a process that takes more memory than there is may be kill
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 
+from enas.spaces.base import SearchSpace
 from enas.types import FloatArray
 
 Failure = Literal["loss not finite", "out of memory"]
@@ -37,6 +38,11 @@ def failures(loss: FloatArray, accuracy: FloatArray) -> list[Failure | None]:
     """
     finite, ran = np.isfinite(loss).tolist(), (~np.isnan(accuracy)).tolist()
     return [OUT_OF_MEMORY if not b else None if a else NOT_FINITE for a, b in zip(finite, ran, strict=True)]
+
+
+def describe(space: SearchSpace[Any], architecture: Any) -> str:
+    """Name an architecture in one line, for a message."""
+    return f"{space.name} architecture {' / '.join(space.to_text(architecture).splitlines())}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

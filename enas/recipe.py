@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,22 @@ class Recipe:
         )
 
 
-def train_all(recipe: Recipe, architecture: Any, folder: Path, console: Console, *, name: str) -> list[Row]:
+def train_all(
+    recipe: Recipe,
+    architecture: Any,
+    folder: Path,
+    console: Console,
+    *,
+    name: str,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Row]:
     """Train an architecture with each seed and random architectures once each; trainings finished before are read back.
 
     Args:
         folder: gets a folder a training.
         console: where progress is shown.
         name: of the architecture's row and folders.
+        should_stop: asked after each training step; see `Retraining.run`.
     Returns: the architecture's row and, where the recipe has random architectures, theirs.
     """
     space, config = recipe.child.make_space(), recipe.retrain
@@ -77,6 +87,6 @@ def train_all(recipe: Recipe, architecture: Any, folder: Path, console: Console,
                 done = len(results) * config.epochs + training.epoch
                 bar.show(done, len(jobs) * config.epochs, text=f"training {job} from scratch")
 
-            results.append(recipe.training(member, number).run(folder / job, on_epoch=show))
+            results.append(recipe.training(member, number).run(folder / job, on_epoch=show, should_stop=should_stop))
     rows = [Row(name=name, results=results[: config.seeds])]
     return [*rows, Row(name="random", results=results[config.seeds :])] if config.random else rows

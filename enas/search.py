@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from enas.checkpoint import surviving_full_disk
 from enas.configs import Phase, ScheduleConfig
 from enas.draw import drawing_array
 from enas.errors import SearchFailed, Stopped
-from enas.failures import LIMITS, NOT_FINITE, Failure, failures
+from enas.failures import LIMITS, NOT_FINITE, Failure, describe, failures
 from enas.paths import PathRule
 from enas.spaces.base import SearchSpace
 from enas.system import memory_metrics
@@ -68,7 +68,7 @@ class Position:
         num_architectures: architectures run so far, trained or measured; the x axis of all metrics.
         num_measured: architectures measured for rewards so far, the budget that strategies are compared on.
         num_failed: architectures that failed so far, in training or when measured (see `enas.failures`).
-        failed_in_a_row: how many the last ones were.
+        failed_in_a_row: of each phase, how many of its last ones did; that measuring works does not make a training sound.
         best_reward: the highest reward so far; None before the first.
     """
 
@@ -78,7 +78,7 @@ class Position:
     num_architectures: int = 0
     num_measured: int = 0
     num_failed: int = 0
-    failed_in_a_row: int = 0
+    failed_in_a_row: dict[str, int] = field(default_factory=lambda: {"shared": 0, "controller": 0})
     best_reward: float | None = None
 
 
@@ -189,7 +189,7 @@ class Search:
             self._after_step("controller", self.position.controller_steps, self.schedule.controller_steps)
 
     def _record(
-        self, phase: str, tokens: IntArray, rewards: FloatArray, accuracies: FloatArray, failed: Sequence[Failure | None]
+        self, phase: Phase, tokens: IntArray, rewards: FloatArray, accuracies: FloatArray, failed: Sequence[Failure | None]
     ) -> None:
         first = self.position.num_architectures
         self.position.num_architectures += len(tokens)
@@ -207,21 +207,18 @@ class Search:
             )
             for offset, (row, reward, accuracy, failure) in enumerate(rows)
         )
-        self._count_failures(tokens, failed)
+        self._count_failures(phase, tokens, failed)
 
-    def _count_failures(self, tokens: IntArray, failed: Sequence[Failure | None]) -> None:
+    def _count_failures(self, phase: Phase, tokens: IntArray, failed: Sequence[Failure | None]) -> None:
         """Count architectures that failed; raise SearchFailed where one is the last that may."""
+        in_a_row = self.position.failed_in_a_row
         for row, failure in zip(tokens, failed, strict=True):
-            if failure is None:
-                self.position.failed_in_a_row = 0
-                continue
-            self.position.num_failed += 1
-            self.position.failed_in_a_row += 1
-            if self.position.failed_in_a_row >= LIMITS[failure]:
-                text = " / ".join(self.space.to_text(self.space.decode(row)).splitlines())
+            in_a_row[phase] = in_a_row[phase] + 1 if failure else 0
+            self.position.num_failed += bool(failure)
+            if failure and in_a_row[phase] >= LIMITS[failure]:
+                architecture = describe(self.space, self.space.decode(row))
                 raise SearchFailed(
-                    f"{self.position.failed_in_a_row} architectures in a row failed, the last one with {failure}: "
-                    f"{self.space.name} architecture {text}"
+                    f"{in_a_row[phase]} architectures in a row failed in phase {phase}, the last with {failure}: {architecture}"
                 )
 
     def _after_step(self, phase: Phase, done: int, total: int) -> None:
@@ -300,7 +297,7 @@ class Search:
     def state_dict(self) -> State:
         """Return all state: position, collected metrics, every part's state, file positions."""
         return {
-            "position": vars(self.position).copy(),
+            "position": asdict(self.position),
             "window": {tag: list(values) for tag, values in self._window.items()},
             "proposed": [list(row) for row in self._proposed],
             "parts": {name: part.state_dict() for name, part in self._parts.items()},

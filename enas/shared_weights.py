@@ -31,7 +31,7 @@ from enas.datasets.augment import Augmentation
 from enas.datasets.batches import Batch, BatchStream
 from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
-from enas.failures import none_if_out_of_memory
+from enas.failures import describe, none_if_out_of_memory
 from enas.optimization import clip_gradients, make_sgd, set_learning_rate, step_unless
 from enas.schedules import cosine_restarts
 from enas.seeding import derive_generator, derive_seed
@@ -99,7 +99,7 @@ class SharedWeights:
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
-        """Start a new search: fresh weights, optimizer, minibatches and counters."""
+        """Start a new search: fresh weights (after a warm start too), optimizer, minibatches and counters."""
         self.seed = seed
         self.num_train_steps = 0
         self.num_evaluations = 0
@@ -190,8 +190,7 @@ class SharedWeights:
         return nan, nan
 
     def _warn_of_memory(self, architecture: Any) -> None:
-        text = " / ".join(self.space.to_text(architecture).splitlines())
-        warnings.warn(f"out of memory, left out: {self.space.name} architecture {text}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"out of memory, left out: {describe(self.space, architecture)}", RuntimeWarning, stacklevel=2)
 
     def evaluate(self, architectures: Sequence[Any]) -> Evaluation:
         """Measure architectures on validation minibatches, as rewards are; the next call reads the next minibatches.

@@ -6,16 +6,17 @@ A config file is turned into flags ahead of the user's own, so that every messag
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 import yaml
 
 from enas.datasets import check_source
 from enas.spaces import SPACES
+from scripts.ending import fail
 from scripts.presets import PRESETS, SearchConfig
 
 CONFIG_FILE = "config.yaml"
@@ -25,25 +26,28 @@ MAY_CHANGE = ("epochs", "device")
 ConfigT = TypeVar("ConfigT")
 
 
-def fail(message: str) -> NoReturn:
-    """Print a user's error and exit with 2."""
-    sys.stderr.write(f"error: {message}\n")
-    raise SystemExit(2)
-
-
 def parse_search(arguments: Sequence[str]) -> SearchConfig:
     """Return the configuration of a search; exits with 2 and a message that names the flag or file where something is wrong."""
     try:
-        if (run_dir := first_flag("--resume", arguments)) is not None:
-            return _resumed(Path(run_dir), arguments)
-        file = first_flag("--config", arguments)
-        file_values = {} if file is None else read_config(Path(file))
-        flags = {name: first_flag(f"--{name}", arguments) for name in ("preset", "space")}
-        default = _default({**file_values, **{name: value for name, value in flags.items() if value is not None}})
-        config = _parse_over_file(default, file, file_values, arguments)
-        check_source(config.data, config.data_dir)
+        run_dir = first_flag("--resume", arguments)
+        config = _fresh(arguments) if run_dir is None else _resumed(Path(run_dir), arguments)
+        sizes = check_source(config.data, config.data_dir, **asdict(config.split))
+        config.shared.require_images(num_train=sizes.train, num_valid=sizes.valid)
+        config.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
     except ValueError as error:
         fail(str(error))
+    return config
+
+
+def _fresh(arguments: Sequence[str]) -> SearchConfig:
+    """Return a new run's configuration."""
+    file = first_flag("--config", arguments)
+    file_values = {} if file is None else read_config(Path(file))
+    flags = {name: first_flag(f"--{name}", arguments) for name in ("preset", "space")}
+    default = _default({**file_values, **{name: value for name, value in flags.items() if value is not None}})
+    config = _parse_over_file(default, file, file_values, arguments)
+    if config.warm_start is not None:
+        load_other("--warm-start", config.warm_start)
     return config
 
 
@@ -158,6 +162,23 @@ def load_saved(run_dir: Path) -> SearchConfig:
     return _parse_over_file(_default(values), run_dir / CONFIG_FILE, values, [])
 
 
+def load_other(flag: str, run_dir: Path) -> SearchConfig:
+    """Return the configuration of a run whose checkpoint a flag asks for. Raises ValueError naming the flag without one."""
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise ValueError(f"{flag}: expected the folder of a run with a {CONFIG_FILE}, got {run_dir}")
+    if not has_checkpoint(run_dir):
+        raise ValueError(f"{flag}: expected a run that has saved a checkpoint, got {run_dir}, which has none yet")
+    try:
+        return load_saved(run_dir)
+    except ValueError as error:
+        raise ValueError(f"{flag}: expected the folder of a run, got {run_dir}, where {error}") from error
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether a folder holds a checkpoint, the newest or the one before it, intact or not."""
+    return any(run_dir.glob("checkpoint*.pt"))
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield (path, old, new) for each setting that differs, such as ("child.filters", 16, 8)."""
     for name, value in old.items():
@@ -165,14 +186,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             yield from differences(value, new.get(name) or {}, f"{prefix}{name}.")
         elif value != new.get(name):
             yield f"{prefix}{name}", value, new.get(name)
-
-
-def exit_on_value_error(main: Callable[[], None]) -> None:
-    """Run a command; a ValueError about its input becomes a message and exit status 2, Ctrl-C exit status 130."""
-    try:
-        main()
-    except ValueError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the last checkpoint is kept, go on with --resume or the same command\n")
-        raise SystemExit(130) from None

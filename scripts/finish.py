@@ -9,12 +9,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from enas.answers import ANSWER
 from enas.assemble import choose_augmentation
 from enas.devices import select_device
-from enas.export import ANSWER, Answer
+from enas.export import Answer
 from enas.recipe import Recipe, train_all
 from enas.report import HEADINGS, Row, retrain_comparison, write_report
 from scripts.build import Run
+from scripts.stopping import StopRequest
 
 
 def print_answer(run: Run, answer: Answer) -> None:
@@ -32,8 +34,11 @@ def print_answer(run: Run, answer: Answer) -> None:
     )
 
 
-def retrain_and_report(run: Run, answer: Answer, console: Console) -> None:
-    """Train the answer and random architectures from scratch, print the table and the verdict, write `report.md`."""
+def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopRequest) -> None:
+    """Train the answer and random architectures from scratch, print the table and the verdict, write `report.md`.
+
+    Raises: Stopped where `stop` asks for it.
+    """
     config = run.config
     rows: list[Row] = []
     outcome = {"derive/best": answer.candidate.valid_accuracy}
@@ -47,7 +52,8 @@ def retrain_and_report(run: Run, answer: Answer, console: Console) -> None:
             device=select_device(config.device),
             precision=config.precision,
         )
-        rows = train_all(recipe, answer.architecture, run.folder / "retrain", console, name="searched")
+        with stop.deferred():
+            rows = train_all(recipe, answer.architecture, run.folder / "retrain", console, name="searched", should_stop=stop)
         accuracies = [result.test_accuracy for result in rows[0].results]
         outcome["retrain/test_accuracy"] = sum(accuracies) / len(accuracies)
     settings = asdict(config)

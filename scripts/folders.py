@@ -1,7 +1,16 @@
-"""Run folders: a new run gets an empty one of its own, a resumed one that of the same settings."""
+"""Run folders: a new run gets an empty one of its own, a resumed one that of the same settings; one process at a time uses it.
+
+The lock is the operating system's: it ends with the process that holds it, however that ends. Not covered: file systems that know
+no locks, where a warning asks the user to see to it.
+"""
 
 from __future__ import annotations
 
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +18,9 @@ import yaml
 
 from scripts.configuration import CONFIG_FILE, MAY_CHANGE, differences, read_config, to_yaml
 from scripts.presets import SearchConfig
+from scripts.run import try_lock
+
+LOCK_FILE = "lock"
 
 
 def new_folder(preset: str) -> Path:
@@ -26,7 +38,8 @@ def check_folder(config: SearchConfig, folder: Path) -> None:
     """Raise ValueError where a run can't have a folder: before data and networks are built, and before anything is written."""
     if config.resume is not None:
         _check_resumed(config, folder)
-        return
+        with locked(folder, flag="--resume"):
+            return
     try:
         if folder.is_dir() and any(folder.iterdir()):
             what = f"a run; use --resume {folder} to go on" if (folder / CONFIG_FILE).exists() else "other files"
@@ -37,6 +50,44 @@ def check_folder(config: SearchConfig, folder: Path) -> None:
     if not nearest.is_dir():
         what = "which is a file" if nearest == folder else f"where {nearest} is a file"
         raise ValueError(f"--run-dir: expected a folder, got {folder}, {what}")
+    check_writable(nearest, flag="--run-dir", folder=folder)
+
+
+def check_writable(nearest: Path, *, flag: str, folder: Path) -> None:
+    """Raise ValueError where nothing can be written below `nearest`, tried out with a folder that goes away again."""
+    try:
+        Path(tempfile.mkdtemp(prefix=".writable-", dir=nearest)).rmdir()
+    except OSError as error:
+        raise ValueError(f"{flag}: expected a folder that can be written, got {folder}: {error}") from error
+
+
+@contextmanager
+def locked(folder: Path, *, flag: str) -> Iterator[None]:
+    """Hold a folder's lock within the block. Raises ValueError naming the flag where another process holds it.
+
+    Args: folder: that exists. flag: which named it.
+    """
+    file = folder / LOCK_FILE
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ValueError(f"{flag}: expected a folder that can be written, got {folder}: {error}") from error
+    try:
+        try:
+            is_free = try_lock(descriptor)
+        except OSError as error:
+            warnings.warn(f"{file}: no lock, {error}; see that nothing else uses {folder}", RuntimeWarning, stacklevel=3)
+            is_free = True
+        if not is_free:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+            raise ValueError(f"{flag}: expected a folder that nothing else uses, got {folder}, in use by process {holder}")
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _check_resumed(config: SearchConfig, folder: Path) -> None:

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from scripts.configuration import CONFIG_FILE, exit_on_value_error, first_flag, load_saved, parse_search
+from scripts.configuration import CONFIG_FILE, first_flag, load_saved, parse_search
+from scripts.ending import run_command
 from scripts.folders import check_folder
 from scripts.presets import SearchConfig
+from scripts.stopping import StopRequest
 
 if TYPE_CHECKING:
     from enas.search import Search
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line in `sys.argv`."""
-    exit_on_value_error(lambda: run_seeds(sys.argv[1:]))
+    run_command(lambda stop: run_seeds(sys.argv[1:], stop))
 
 
-def run_seeds(arguments: Sequence[str]) -> None:
+def run_seeds(arguments: Sequence[str], stop: StopRequest) -> None:
     """Search with each seed, print a row each and the mean difference with its interval."""
     given = first_flag("--seeds", arguments) or "5"
     if not given.isdecimal() or int(given) < 1:
@@ -44,7 +46,7 @@ def run_seeds(arguments: Sequence[str]) -> None:
         )
     config = parse_search(without_flag("--seeds", arguments))
     folder = config.run_dir or Path("runs") / f"versus-uniform-{config.preset}-{config.strategy}"
-    rows = [measure_seed(replace(config, seed=seed), folder / f"seed-{seed}") for seed in range(int(given))]
+    rows = [measure_seed(replace(config, seed=seed), folder / f"seed-{seed}", stop) for seed in range(int(given))]
     print_result(rows)
 
 
@@ -57,7 +59,7 @@ def without_flag(flag: str, arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def measure_seed(config: SearchConfig, folder: Path) -> tuple[float, float]:
+def measure_seed(config: SearchConfig, folder: Path, stop: StopRequest) -> tuple[float, float]:
     """Return the mean reward of the last epoch's proposals and of as many uniform architectures, fractions."""
     finished = folder / "versus_uniform.json"
     if (folder / CONFIG_FILE).exists():
@@ -75,8 +77,8 @@ def measure_seed(config: SearchConfig, folder: Path) -> tuple[float, float]:
     def show(search: Search) -> None:
         bar.show(search.steps_done, search.num_steps, text=f"seed {config.seed}")
 
-    with build_search(config, folder, on_step=show) as run:
-        with bar:
+    with build_search(config, folder, on_step=show, should_stop=stop) as run:
+        with bar, stop.deferred():
             run.search.run()
         result = _last_rewards(folder, config.epochs - 1), uniform_rewards(run)
     write_atomically(finished, json.dumps(result))

@@ -18,7 +18,17 @@ from typing import Any
 import pytest
 import torch
 
-from enas.checkpoint import CURRENT, HASHES, PREVIOUS, load_checkpoint, save_checkpoint, surviving_full_disk, write_atomically
+import enas.checkpoint
+from enas.checkpoint import (
+    CURRENT,
+    HASHES,
+    PREVIOUS,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    surviving_full_disk,
+    write_atomically,
+)
 from enas.errors import CheckpointError
 from enas.types import State
 
@@ -260,6 +270,57 @@ def test_leftovers_of_killed_saves_are_swept(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {CURRENT, HASHES, *(path.name for path in others)}
 
 
+# Reading a run that is another's.
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_reading_changes_nothing(tmp_path):
+    saved(tmp_path, 2)
+    (tmp_path / f"{CURRENT}.tmp").write_text("half")
+    before = contents(tmp_path)
+    assert number_of(read_checkpoint(tmp_path)) == 2
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_reading_finds_damage_as_loading_does(damage, tmp_path):
+    saved(tmp_path, 2)
+    DAMAGES[damage](tmp_path / CURRENT)
+    with pytest.warns(RuntimeWarning, match=r"checkpoint\.pt is damaged; going on from .*checkpoint\.previous\.pt"):
+        assert number_of(read_checkpoint(tmp_path)) == 1
+    DAMAGES[damage](tmp_path / PREVIOUS)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is damaged, checkpoint\.previous\.pt is damaged"):
+        read_checkpoint(tmp_path)
+
+
+def test_reading_amid_a_save_gives_the_old_or_the_new_state(tmp_path):
+    numbers = []
+    for fatal in itertools.count():
+        folder = saved(tmp_path / str(fatal), 2)
+        if not is_killed(folder, 3, fatal):
+            break
+        numbers.append(number_of(read_checkpoint(folder)))  # a warning would fail: nothing is damaged
+    assert numbers == sorted(numbers)
+    assert set(numbers) == {2, 3}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_saves_between_the_list_and_the_files_are_not_taken_for_damage(count, tmp_path, monkeypatch):
+    saved(tmp_path, 2)
+    newest, saves = enas.checkpoint._newest, iter(range(3, 3 + count))
+
+    def after_saves(folder: Path, known: set[str]) -> tuple[State | None, list[str]]:
+        for number in saves:
+            save_checkpoint(folder, state_of(number))
+        return newest(folder, known)
+
+    monkeypatch.setattr(enas.checkpoint, "_newest", after_saves)
+    assert number_of(read_checkpoint(tmp_path)) == 2 + count
+
+
 class Malicious:
     """Runs a command where it is unpickled without care."""
 
@@ -314,9 +375,9 @@ def refusing(method: str, *, after: int) -> Iterator[None]:
 @pytest.mark.parametrize(("method", "after"), [("fsync", 0), ("fsync", 1), ("replace", 0), ("replace", 1), ("replace", 2)])
 def test_refusing_disk_leaves_an_intact_state_and_no_temporary_file(method, after, tmp_path):
     saved(tmp_path, 2)
-    with refusing(method, after=after), pytest.warns(RuntimeWarning, match=r"no checkpoint could be saved \(.*No space left"):
-        with surviving_full_disk():
-            save_checkpoint(tmp_path, state_of(3))
+    warns = pytest.warns(RuntimeWarning, match=r"no checkpoint could be saved \(.*No space left")
+    with refusing(method, after=after), warns, surviving_full_disk():
+        save_checkpoint(tmp_path, state_of(3))
     assert {path.name for path in tmp_path.iterdir()} <= {CURRENT, PREVIOUS, HASHES}
     assert number_of(load_checkpoint(tmp_path)) == 2
     with surviving_full_disk():
@@ -335,7 +396,8 @@ class FullFile(io.BytesIO):
 
 def test_disk_that_is_full_within_a_checkpoint_raises_what_the_disk_said(tmp_path, monkeypatch):
     saved(tmp_path, 1)
-    monkeypatch.setattr(Path, "open", lambda path, mode="r", **_: FullFile() if mode == "wb" else open(path, mode))
+    open_file = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode="r", **_: FullFile() if mode == "wb" else open_file(path, mode))
     with pytest.raises(OSError, match="No space left on device"):
         save_checkpoint(tmp_path, state_of(2))
     monkeypatch.undo()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +269,7 @@ def test_checkpoints_are_written_by_the_clock_and_at_the_end(minutes, expected, 
     recorded = record(checkpoint_minutes=minutes)
     recorded.search.run()
     assert len(recorded.saved) == expected
-    assert recorded.saved[-1]["position"] == vars(recorded.search.position)
+    assert recorded.saved[-1]["position"] == asdict(recorded.search.position)
 
 
 def test_saved_state_does_not_change_with_the_search(record):

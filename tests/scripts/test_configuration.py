@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from PIL import Image
 
 import scripts.retrain
 import scripts.search
@@ -44,7 +47,7 @@ UNUSUAL = SearchConfig(
         evolution=EvolutionConfig(kind="generational", reevaluate_parents=False, mutation_probability=1 / 3),
     ),
     schedule=ScheduleConfig(warmup_epochs=2, checkpoint_minutes=0.1),
-    split=SplitConfig(num_train=100, num_valid=50),
+    split=SplitConfig(num_train=200, num_valid=150),
     augment=AugmentConfig(pad=0, flip=False, cutout=3),
     retrain=RetrainConfig(epochs=0, use_valid=False, weight_decay=0.0, grad_clip=None),
 )
@@ -94,11 +97,17 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│─]", " ", text).split())
 
 
+def data_help() -> str:
+    """The help of --data: names, then names with a path, each in the order of the table."""
+    with_path = [f"{name}:{source.takes}" for name, source in DATASETS.items() if source.takes]
+    names = [name for name, source in DATASETS.items() if not source.takes]
+    return f"Data set: {', '.join([*names, *with_path[:-1]])} or {with_path[-1]}."
+
+
 def test_help_names_what_may_be_chosen(capsys):
     text = help_of(lambda: parse_search(["--help"]), capsys)
     assert f"Named configuration that the other flags change: {', '.join(PRESETS)}." in text
-    sources = [name for name in DATASETS if name != "npz"]
-    assert f"Data set: {', '.join(sources)} or npz:FILE." in text
+    assert data_help() in text
     assert "--strategy {enas,evolution,uniform}" in text
     assert "--child.num-layers" in text
 
@@ -107,20 +116,65 @@ def test_help_of_retrain_needs_no_architecture(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["retrain", "--help"])
     text = help_of(scripts.retrain.main, capsys)
     assert "--architecture STR" in text
-    assert f"Data set: {', '.join(name for name in DATASETS if name != 'npz')} or npz:FILE." in text
+    assert data_help() in text
 
 
-@pytest.mark.parametrize("module", ["search", "retrain"])
+@pytest.mark.parametrize("module", ["search", "retrain", "evaluate"])
 @pytest.mark.parametrize("arguments", [["--help"], ["--bogus", "3"]])
 def test_help_and_mistakes_do_not_wait_for_torch(module, arguments):
-    code = f"import atexit, sys; sys.argv = ['x', *{arguments}]\n"
-    code += (
+    answered_without_torch(module, arguments, 0 if arguments == ["--help"] else 2)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("search", "--data folder:mixed"),
+        ("search", "--data folder:text"),
+        ("search", "--data npz:mine.npz"),
+        ("search", "--shared.batch-size 1098"),
+        ("search", "--shared.valid-batch-size 351"),
+        ("search", "--retrain.batch-size 1448"),
+        ("search", "--split.num-train 5"),
+        ("search", "--preset enas-macro --split.num-valid 50000"),
+        ("search", "--resume mine"),
+        ("search", "--warm-start mine"),
+        ("search", "--warm-start missing"),
+        ("evaluate", "--run missing --architecture 0"),
+        ("evaluate", "--run mine --architecture 0"),
+        ("evaluate", "--run ran --architecture [0,5,1]"),
+        ("evaluate", "--run ran --architecture ran"),
+        ("evaluate", "--run ran --architecture missing.json"),
+        ("evaluate", f"--run ran --architecture [{','.join('0' * 21)}] --data-dir ran/{CONFIG_FILE}"),
+        ("retrain", "--architecture 0 --child.num-layers 1 --data folder:mixed"),
+        ("retrain", "--architecture 0 --child.num-layers 1 --split.num-train 5"),
+        ("retrain", "--architecture 0 --child.num-layers 1 --retrain.batch-size 1448"),
+        ("retrain", "--architecture answer.json --retrain.batch-size 1448"),
+    ],
+)
+def test_mistake_about_data_does_not_wait_for_torch(module, arguments):
+    make_folders()
+    Path("mine").mkdir()
+    Path("mine", CONFIG_FILE).write_text("data: folder:moved\n")
+    Path("ran").mkdir()
+    Path("ran", CONFIG_FILE).write_text("data: digits\n")
+    Path("ran", "checkpoint.pt").write_bytes(b"")
+    architecture = {"operations": ["conv3x3"], "skips": [[]]}
+    answer = {"space": "macro", "architecture": architecture, "network": {"child": {"num_layers": 1}}}
+    Path("answer.json").write_text(json.dumps(answer))
+    assert answered_without_torch(module, arguments.split(), 2).startswith("error: ")
+
+
+def answered_without_torch(module: str, arguments: list[str], code: int) -> str:
+    """Run a command line in a process of its own; return what it wrote to standard error."""
+    text = f"import atexit, sys; sys.argv = ['x', *{arguments}]; sys.path.insert(0, {str(ROOT)!r})\n"
+    text += (
         "atexit.register(lambda: print(sorted({'torch', 'torchvision', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules))))\n"
     )
-    code += f"from scripts import {module}; {module}.main()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
+    text += f"from scripts import {module}; {module}.main()"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+    return done.stderr
 
 
 # Files.
@@ -252,8 +306,34 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("--retrain.seeds 0", "retrain: seeds: expected at least 1, got 0"),
         ("--preset mine", "--preset: expected one of enas-macro, quickstart, got 'mine'"),
         ("--space mine", "--space: expected one of macro, got 'mine'"),
-        ("--data mine", "data set: expected one of cifar10, cifar100, digits, fashion_mnist, mnist, npz:FILE, svhn, got 'mine'"),
+        (
+            "--data mine",
+            "data set: expected one of cifar10, cifar100, digits, fashion_mnist, folder:DIR, mnist, npz:FILE, svhn, got 'mine'",
+        ),
         ("--data npz:mine.npz", "mine.npz: expected an .npz file, found nothing there"),
+        ("--data folder", "data set: expected folder:DIR, a path after a colon, got 'folder'"),
+        ("--data folder:mine", "mine: expected a folder with a subfolder for each class of images, found nothing there"),
+        ("--data folder:empty", "empty: expected a subfolder for each of at least 2 classes, got none and 0 files"),
+        ("--data folder:text", "text/a/0.png: expected a whole image (PNG, by its suffix), got a file that is no image"),
+        ("--data folder:mixed", "mixed: expected images of one size, or --split.image-size N to make them N x N, got a/0.png"),
+        (
+            "--data folder:mixed --split.image-size 8",
+            "shared.batch_size: expected at most 18, the number of images, got 64",
+        ),
+        (
+            "--data folder:mixed --split.image-size 8 --shared.batch-size 8 --split.num-valid 1",
+            "num_valid: expected 2 to 18 of the 20 training images, got 1",
+        ),
+        ("--split.image-size 0", "split: image_size: expected at least 1, got 0"),
+        ("--split.image-size 8", "split.image_size: expected None, since only folder:DIR is resized and not digits, got 8"),
+        (
+            "--preset enas-macro --shared.batch-size 45001",
+            "shared.batch_size: expected at most 45000, the number of images, got 45001",
+        ),
+        (
+            "--preset enas-macro --split.num-train 9",
+            "num_train: expected 10 to 45000 of the 45000 training images, got 9",
+        ),
         ("--data-dir file", "data_dir: expected a folder, got file, where file is a file"),
         ("--config missing.yaml", "missing.yaml: expected a readable configuration file, got"),
         ("--config .", ".: expected a readable configuration file, got"),
@@ -264,6 +344,10 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("--run-dir new --shared.batch-size 5000", "shared.batch_size: expected at most 1097, the number of images, got 5000"),
         ("--run-dir new --shared.valid-batch-size 351", "shared.valid_batch_size: expected at most 350, the number of images"),
         ("--run-dir new --retrain.batch-size 5000", "retrain.batch_size: expected at most 1447, the number of images, got 5000"),
+        (
+            "--retrain.batch-size 1098 --retrain.use-valid False",
+            "retrain.batch_size: expected at most 1097, the number of images, got 1098",
+        ),
         ("--run-dir new --split.num-train 5", "num_train: expected 10 to 1097 of the 1097 training images, got 5"),
     ],
 )
@@ -272,7 +356,23 @@ def test_mistake_on_the_command_line_is_named(line, message, refused):
     Path("empty").mkdir()
     Path("used").mkdir()
     Path("used/config.yaml").write_text("epochs: 3\n")
+    make_folders()
     assert message in refused("search", line)
+
+
+def test_minibatch_of_a_retraining_that_is_skipped_may_have_any_size():
+    assert parse_search(["--retrain.epochs", "0", "--retrain.batch-size", "5000"]).retrain.batch_size == 5000
+
+
+def make_folders() -> None:
+    """`text`: texts called .png; `mixed`: images of two sizes. Both have two classes, to be split into 20 and 4 images."""
+    for folder, name, index in product(["text", "mixed"], "ab", range(12)):
+        file = Path(folder, name, f"{index}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if folder == "text":
+            file.write_text("no image")
+        else:
+            Image.new("RGB", (9 + index % 2, 9)).save(file)
 
 
 @pytest.mark.parametrize(
@@ -313,22 +413,25 @@ def test_file_that_is_no_text_is_named(refused):
     )
 
 
-def test_run_without_an_intact_checkpoint_is_left_alone(run_folder, refused):
-    (run_folder / CONFIG_FILE).write_text(to_yaml(PRESETS["quickstart"](), threads=1), encoding="utf-8")
-    (run_folder / "checkpoint.pt").write_bytes(b"damaged")
-    message = refused("search", "--resume runs/mine")
-    assert "runs/mine: no checkpoint is intact; looked at checkpoint.pt" in message
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--run-dir new", "--architecture: expected a run folder, a file or an arc string, got nothing"),
+        ("--run-dir new", "--architecture: expected a run folder, a file, an arc string or a list of tokens, got nothing"),
         ("--architecture 00 --run-dir new --seed -1", "seed: expected at least 0, got -1"),
-        ("--architecture missing.json", "--architecture: expected a run folder, a file or an arc string, got 'missing.json'"),
+        (
+            "--architecture missing.json",
+            "--architecture: expected a run folder, a file, an arc string or a list of tokens, got 'missing.json'",
+        ),
         ("--architecture empty", "empty/best_architecture.json: expected the answer of a finished search, got no such file"),
         ("--architecture text.json", "text.json: expected a JSON file, got"),
-        ("--architecture list.json", "list.json: expected the answer of a search; it lacks space, architecture, network"),
+        ("--architecture other.json", "other.json: expected the answer of a search; it lacks space, architecture, network"),
+        ("--architecture list.json", "macro: expected L (L + 1) / 2 numbers for L layers (1, 3, 6, 10, ...), got 2"),
+        ("--architecture lists.json", "--architecture: expected one architecture, got 2 in lists.json"),
+        ("--architecture [[0,5,1],[1]]", "--architecture: expected one architecture, got 2 in [[0,5,1],[1]]"),
+        ("--architecture [0,5", "--architecture: expected a list of tokens such as [0, 5, 1], got '[0,5': Expecting"),
+        ("--architecture [0,1.5,0]", "--architecture: expected whole numbers as tokens, got 1.5 in '[0,1.5,0]'"),
+        ("--architecture [true]", "--architecture: expected whole numbers as tokens, got True in '[true]'"),
+        ("--architecture [0,5,2]", "--architecture [0, 5, 2]: layer_1/skip_0: expected a token in 0..1, got 2"),
         ("--architecture binary.txt", "--architecture: expected a text file, got binary.txt"),
         ("--architecture 01 --child.num-layers 0", "num_layers: expected at least 1, got 0"),
         ("--architecture 7 --child.num-layers 1", "layer_0/op: expected a token in 0..5, got 7"),
@@ -337,18 +440,35 @@ def test_run_without_an_intact_checkpoint_is_left_alone(run_folder, refused):
         ("--architecture 0 --child.num-layers 1 --retrain.epochs 0", "--retrain.epochs: expected at least 1, got 0"),
         (
             "--architecture 0 --child.num-layers 1 --retrain.batch-size 5000",
-            "batch_size: expected 1 to 1447, the number of images",
+            "retrain.batch_size: expected at most 1447, the number of images, got 5000",
         ),
         ("--architecture 0 --child.num-layers 1 --split.num-train 5", "num_train: expected 10 to 1097"),
+        (
+            "--architecture 0 --child.num-layers 1 --data folder:mixed",
+            "mixed: expected images of one size, or --split.image-size",
+        ),
+        (
+            "--architecture 0 --child.num-layers 1 --data folder:mixed --split.image-size 8 --retrain.batch-size 21",
+            "retrain.batch_size: expected at most 20, the number of images, got 21",
+        ),
+        ("--architecture 0 --child.num-layers 1 --split.image-size 8", "split.image_size: expected None, since only folder:DIR"),
         ("--architecture 0 --child.num-layers 1 --run-dir used", "--run-dir: expected a new folder or that of the same command"),
     ],
 )
 def test_mistake_in_retraining_is_named(line, message, refused):
-    for name, content in {"text.json": b"0 1", "list.json": b"[0, 1]", "binary.txt": b"\xff\xfe\x00\x80"}.items():
+    files = {
+        "text.json": b"0 1",
+        "other.json": b"{}",
+        "list.json": b"[0, 1]",
+        "lists.json": b"[[0], [1]]",
+        "binary.txt": b"\xff\xfe\x00\x80",
+    }
+    for name, content in files.items():
         Path(name).write_bytes(content)
     for name in ("empty", "used"):
         Path(name).mkdir()
     Path("used/retrain.yaml").write_text("architecture: other\n")
+    make_folders()
     assert message in refused("retrain", line)
 
 
@@ -358,6 +478,19 @@ def test_arc_string_may_be_longer_than_a_file_name(separator):
     command, stored = scripts.retrain.parse_retrain(["--architecture", text, "--run-dir", "new", "--child.num-layers", "24"])
     architecture = stored.for_child(command.child)
     assert architecture.operations == ("conv3x3",) * 24
+
+
+def test_list_of_tokens_is_the_arc_string_of_its_numbers():
+    Path("tokens.json").write_text("[0, 5, 1]")
+    commands = {
+        given: scripts.retrain.parse_retrain(["--architecture", given]) for given in ("0 5 1", "[0, 5, 1]", "tokens.json")
+    }
+    (first, stored), *others = commands.values()
+    assert stored.architecture.operations == ("conv3x3", "max3x3")
+    assert stored.architecture.skips == ((), (0,))
+    for command, other in others:
+        assert other == stored
+        assert replace(command, architecture=first.architecture) == first
 
 
 # The authors' values.

@@ -90,6 +90,7 @@ def test_folder_holds_every_file_of_a_run(finished):
         "checkpoint.pt",
         "checkpoint.sha256",
         "config.yaml",
+        "lock",
         "metrics.jsonl",
         "report.md",
         "retrain",

@@ -1,0 +1,75 @@
+"""A disk that is full while a search writes: it goes on, nothing that was there is lost, and nothing half-written stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enas.checkpoint import read_checkpoint
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="limits and mounts are POSIX")]
+
+
+def test_checkpoint_that_grows_over_what_the_disk_takes_is_given_up(commands: Any, calm_run: Path, assert_equal_runs: Any):
+    """The file-size limit of the process stands for the disk: everything but the checkpoints fits."""
+    run = Path(shutil.copytree(calm_run, commands.folder / "run"))
+    before = (run / "checkpoint.pt").read_bytes()
+    limit = ["bash", "-c", f'ulimit -f {len(before) // 2048}; exec "$0" "$@"']
+    done = commands.run("search", "--resume", "run", "--epochs", "8", wrapped=limit)
+    assert done.returncode == 0, done.stderr
+    assert "warning: no checkpoint could be saved ([Errno 27] File too large); going on, the one before stays" in done.stderr
+    assert (run / "checkpoint.pt").read_bytes() == before
+    assert not list(run.glob("*.tmp"))
+    assert commands.run("search", "--resume", "run").returncode == 0  # with room again, from the old checkpoint
+    assert commands.search("--epochs", "8", "--run-dir", "calm").returncode == 0
+    assert_equal_runs(commands.folder / "calm", run)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_search_outlives_a_disk_without_a_byte_left(commands: Any, small_disk: Path, assert_equal_runs: Any, count_lines: Any):
+    flags = [*commands.flags, "--epochs", "30", "--retrain.epochs", "0"]
+    run, ballast = small_disk / "run", small_disk / "ballast"
+    process = commands.start("search", *flags, "--run-dir", str(run))
+    rows = run / "architectures.jsonl"
+    assert commands.wait_for(process, lambda: count_lines(rows) > 40 and (run / "checkpoint.pt").exists())
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError as error:
+            assert "No space left" in str(error)  # noqa: PT017 - this is how a disk is filled
+    lines = count_lines(rows)
+    time.sleep(2)
+    assert process.poll() is None
+    assert count_lines(rows) == lines  # nothing fits, and the search goes on
+    assert commands.wait_for(process, lambda: not list(run.glob("*.tmp")))
+    assert read_checkpoint(run) is not None
+    ballast.unlink()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert not list(run.glob("*.tmp"))
+    assert "no checkpoint could be saved ([Errno 28] No space left on device)" in errors
+    assert "architectures.jsonl: lines wait in memory, [Errno 28] No space left on device" in errors
+    done = commands.search("--epochs", "30", "--retrain.epochs", "0", "--run-dir", "calm")
+    assert done.returncode == 0
+    for name in ("architectures.jsonl", "best_architecture.json", "best_architecture.safetensors"):
+        assert (run / name).read_bytes() == (commands.folder / "calm" / name).read_bytes(), name
