@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from enas.assemble import make_child_config
+from enas.answers import ANSWER, read_answer
 from enas.checkpoint import write_atomically
 from enas.children.base import Child
 from enas.children.cost import Cost, measure_cost
@@ -25,9 +25,8 @@ from enas.derive import Candidate
 from enas.devices import choose_memory_format
 from enas.draw import save_drawing
 from enas.shared_weights import SharedWeights
+from enas.spaces import make_child_config
 from enas.spaces.base import ChildConfig
-
-ANSWER = "best_architecture"
 
 
 class DerivedNetwork(nn.Module):
@@ -104,21 +103,6 @@ def save_answer(
         save_drawing(space.graph(architecture), folder / f"{ANSWER}.{suffix}", title=title)
     write_atomically(folder / f"{ANSWER}.json", json.dumps(record, indent=2) + "\n")
     return answer
-
-
-def read_answer(path: Path) -> dict[str, Any]:
-    """Read a run folder's answer, or an architecture file. Raises ValueError naming the file and what it lacks."""
-    file = path / f"{ANSWER}.json" if path.is_dir() else path
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{file}: expected the answer of a finished search, got no such file") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file}: expected a JSON file, got {error}") from error
-    missing = [key for key in ("space", "architecture", "network") if not isinstance(record, dict) or key not in record]
-    if missing:
-        raise ValueError(f"{file}: expected the answer of a search; it lacks {', '.join(missing)}")
-    return dict(record)
 
 
 def load_derived(folder: Path, *, child_config: ChildConfig | None = None) -> DerivedNetwork:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from enas.answers import ANSWER
 from enas.checkpoint import write_atomically
 from enas.comparison import Comparison, compare
-from enas.export import ANSWER, Answer
+from enas.export import Answer
 from enas.retrain import RetrainResult
 
 

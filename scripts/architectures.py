@@ -1,15 +1,47 @@
-"""Architectures named on a command line: a run folder, a file, or the text itself."""
+"""Architectures named on a command line: a run folder, a file, or the text itself; read without PyTorch."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enas.spaces import SPACES
-from enas.spaces.base import ChildConfig
+from enas.answers import read_answer
+from enas.spaces import SPACES, make_child_config
+from enas.spaces.base import ChildConfig, SearchSpace
 from scripts.configuration import CONFIG_FILE, load_saved
 from scripts.presets import SearchConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenArchitecture:
+    """An architecture as it was written, before a space reads it.
+
+    Attributes:
+        name: a short one, for messages and tables.
+        value: text in the space's own format, tokens, or the record of a search's answer.
+    """
+
+    name: str
+    value: str | tuple[int, ...] | dict[str, Any]
+
+    def member_of(self, space: SearchSpace[Any]) -> Any:
+        """Return the architecture in a space. Raises ValueError naming what was given and how it differs from a member."""
+        try:
+            return self._read(space)
+        except ValueError as error:
+            raise ValueError(f"--architecture {self.name}: {error}") from error
+
+    def _read(self, space: SearchSpace[Any]) -> Any:
+        if isinstance(self.value, str):
+            return space.from_text(self.value)
+        if isinstance(self.value, tuple):
+            return space.decode(self.value)
+        if self.value["space"] != space.name:
+            raise ValueError(f"expected an architecture of the {space.name} space, got one of {self.value['space']}")
+        return space.from_json(self.value["architecture"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +75,35 @@ def read_architecture(given: str | None, *, space: str) -> StoredArchitecture:
     if given is None:
         child = SPACES[space]()
         return StoredArchitecture(space=space, child=child, architecture=child.make_space().smallest(), config=None)
+    architectures = read_written(given)
+    if len(architectures) != 1:
+        raise ValueError(f"--architecture: expected one architecture, got {len(architectures)} in {given}")
+    (written,) = architectures
+    if isinstance(written.value, dict):
+        return _stored_answer(Path(given), written.value)
+    text = written.value if isinstance(written.value, str) else " ".join(map(str, written.value))
+    child = SPACES[space]().for_text(text)
+    return StoredArchitecture(space=space, child=child, architecture=written.member_of(child.make_space()), config=None)
+
+
+def read_written(given: str) -> list[WrittenArchitecture]:
+    """Read one value of `--architecture`; only a list of token lists names several.
+
+    Raises: ValueError naming the file and what was expected.
+    """
     path = Path(given)
     if not _is_there(given):
+        if given.lstrip().startswith("["):
+            return _from_lists(given, file=None)
         if not all(word.isdecimal() for word in given.split()):
-            raise ValueError(f"--architecture: expected a run folder, a file or an arc string, got {given!r}")
-        return _read_text(given, space)
-    if path.is_file() and path.suffix != ".json":
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"--architecture: expected a text file, got {path}, where {error}") from error
-        return _read_text(text, space)
-    return _read_answer(path)
-
-
-def _read_text(text: str, space: str) -> StoredArchitecture:
-    child = SPACES[space]().for_text(text)
-    return StoredArchitecture(space=space, child=child, architecture=child.make_space().from_text(text), config=None)
+            expected = "a run folder, a file, an arc string or a list of tokens"
+            raise ValueError(f"--architecture: expected {expected}, got {given!r}")
+        return [WrittenArchitecture(name=" ".join(given.split()), value=given)]
+    text = "" if path.is_dir() else _read_text(path)
+    if text.lstrip().startswith("["):
+        return _from_lists(text, file=path)
+    is_answer = path.is_dir() or path.suffix == ".json"
+    return [WrittenArchitecture(name=str(path), value=read_answer(path) if is_answer else text)]
 
 
 def _is_there(given: str) -> bool:
@@ -70,11 +114,31 @@ def _is_there(given: str) -> bool:
         return False
 
 
-def _read_answer(path: Path) -> StoredArchitecture:
-    from enas.assemble import make_child_config
-    from enas.export import read_answer
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--architecture: expected a text file, got {path}, where {error}") from error
 
-    record = read_answer(path)
+
+def _from_lists(text: str, *, file: Path | None) -> list[WrittenArchitecture]:
+    """Read a JSON list of tokens, or a list of such lists; each is named for its tokens, or its file and index there."""
+    source = repr(text) if file is None else str(file)
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--architecture: expected a list of tokens such as [0, 5, 1], got {source}: {error}") from error
+    rows = values if values and all(isinstance(row, list) for row in values) else [values]
+    for token in (token for row in rows for token in row):
+        if type(token) is not int:
+            raise ValueError(f"--architecture: expected whole numbers as tokens, got {token!r} in {source}")
+    names: Sequence[str] = [str(row) for row in rows]
+    if file is not None:
+        names = [str(file)] if len(rows) == 1 else [f"{file}[{index}]" for index in range(len(rows))]
+    return [WrittenArchitecture(name=name, value=tuple(row)) for name, row in zip(names, rows, strict=True)]
+
+
+def _stored_answer(path: Path, record: dict[str, Any]) -> StoredArchitecture:
     network = record["network"]
     if not isinstance(network, dict) or not isinstance(network.get("child"), dict):
         raise ValueError(f"{path}: expected 'network' with the settings of 'child', got {network!r}")

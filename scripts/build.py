@@ -9,33 +9,36 @@ network = load_derived(Path("runs/mine"))
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import torch
 
 from controllers import CONTROLLERS
 from enas.assemble import make_shared_weights
-from enas.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from enas.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, write_atomically
 from enas.configs import require
 from enas.datasets import load_data
-from enas.datasets.images import ImageData
+from enas.datasets.images import ImageData, ImageSplit
 from enas.derive import Candidate, rank_candidates
 from enas.draw import drawing_array
+from enas.errors import SearchFailed
 from enas.export import Answer, save_answer
 from enas.paths import PATHS
-from enas.rewards import REWARDS
+from enas.rewards import FLOOR, REWARDS
 from enas.search import Position, Search
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights
 from enas.tracking import ArchitectureRow, Tracker, initial_state
 from enas.types import Controller, State
+from enas.warm_start import inherit_weights
 from envs.vector import SharedWeightVectorEnv
-from scripts.configuration import CONFIG_FILE, to_yaml
-from scripts.folders import check_folder, claim_folder
+from scripts.configuration import CONFIG_FILE, has_checkpoint, load_other, to_yaml
+from scripts.folders import check_folder, claim_folder, locked
 from scripts.presets import SearchConfig
 
 
@@ -46,6 +49,8 @@ class Run:
     Attributes:
         search: the alternation; `search.run()` goes to its end.
         resumed: whether it goes on from a checkpoint.
+        fresh_tensors: names of the network's tensors that a warm start leaves fresh, since they fit this run's data only.
+        files: what is open as long as the run is: the tracker's files, the folder's lock.
     """
 
     config: SearchConfig
@@ -56,12 +61,14 @@ class Run:
     tracker: Tracker
     search: Search
     resumed: bool
+    fresh_tensors: Sequence[str]
+    files: ExitStack
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.tracker.close()
+        self.files.close()
 
 
 def build_search(
@@ -70,6 +77,7 @@ def build_search(
     *,
     data: ImageData | None = None,
     on_step: Callable[[Search], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Put a search together in a run folder, going on from its checkpoint if it holds one.
 
@@ -79,17 +87,46 @@ def build_search(
             but for epochs and device.
         data: images of a user's own; None loads `config.data`.
         on_step: told the search after each environment step, for progress bars.
+        should_stop: asked after each environment step; the search then saves and raises `Stopped`.
 
     Raises: ValueError for settings that do not fit each other or the data.
     """
     check_folder(config, folder)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    images = data or load_data(
-        config.data, data_dir=config.data_dir, num_train=config.split.num_train, num_valid=config.split.num_valid
-    )
-    _check_retraining(config, images)
-    shared = make_shared_weights(
+    images = data or load_data(config.data, data_dir=config.data_dir, **asdict(config.split))
+    # before hours of search that would end in this message
+    config.retrain.require_images(num_train=len(images.train), num_valid=len(images.valid))
+    shared = _make_shared(config, images)
+    settings = getattr(config.controller, config.strategy)
+    assert isinstance(settings, CONTROLLERS[config.strategy])
+    controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))
+    fresh_tensors = _warm_start(config, folder, shared)
+    with ExitStack() as stack:
+        state = _open_folder(config, folder, stack)
+        start = state["tracker"] if state else initial_state()
+        tracker = stack.enter_context(Tracker(folder, start=start))
+        search = _make_search(config, folder, shared, controller, tracker, on_step, should_stop)
+        if state is not None:
+            search.load_state_dict(state)
+        else:
+            tracker.layout()
+        return Run(
+            config=config,
+            folder=folder,
+            data=images,
+            shared=shared,
+            controller=controller,
+            tracker=tracker,
+            search=search,
+            resumed=state is not None,
+            fresh_tensors=fresh_tensors,
+            files=stack.pop_all(),
+        )
+
+
+def _make_shared(config: SearchConfig, images: ImageData) -> SharedWeights:
+    return make_shared_weights(
         config.child,
         images,
         shared=config.shared,
@@ -98,47 +135,67 @@ def build_search(
         device=config.device,
         precision=config.precision,
     )
-    settings = getattr(config.controller, config.strategy)
-    assert isinstance(settings, CONTROLLERS[config.strategy])
-    controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))
-    state = _open_folder(config, folder)
-    start = state["tracker"] if state else initial_state()
-    tracker = Tracker(folder, start=start)
-    search = _make_search(config, folder, shared, controller, tracker, on_step)
-    if state is not None:
-        search.load_state_dict(state)
-    else:
-        tracker.layout()
-    return Run(
-        config=config,
-        folder=folder,
-        data=images,
-        shared=shared,
-        controller=controller,
-        tracker=tracker,
-        search=search,
-        resumed=state is not None,
-    )
 
 
-def _open_folder(config: SearchConfig, folder: Path) -> State | None:
-    """Claim a new run's folder, or return the state that a resumed run goes on from (None before its first checkpoint)."""
+def restore_shared_weights(
+    config: SearchConfig, state: State, images: ImageData, *, split: Literal["valid", "test"]
+) -> SharedWeights:
+    """Return a run's shared weights, to measure architectures on a split with `SharedWeights.evaluate_all`.
+
+    The split takes the place of the validation images, so that what searches and ranks never learns that there is a test split.
+
+    Args:
+        config: of the run.
+        state: its checkpoint's; weights, statistics and seed are taken, nothing that training needs.
+        images: the run's data.
+        split: what to measure on; test only after every choice is made.
+
+    Raises: ValueError where the weights do not fit the settings or the data.
+    """
+    measured: ImageSplit = getattr(images, split)
+    saved = state["parts"]["shared"]
+    # A test split may be smaller than the minibatches that rewards are measured on.
+    batches = replace(config.shared, valid_batch_size=min(config.shared.valid_batch_size, len(measured)))
+    shared = _make_shared(replace(config, shared=batches, seed=saved["seed"]), replace(images, valid=measured))
+    fresh = inherit_weights(shared, saved["child"], child_config=config.child)
+    if fresh:
+        raise ValueError(f"expected the data that the run was searched on, got {images.name}, which {fresh[0]} does not fit")
+    return shared
+
+
+def _warm_start(config: SearchConfig, folder: Path, shared: SharedWeights) -> list[str]:
+    """Start from another run's weights unless the folder holds a checkpoint of its own; return the tensors that stay fresh."""
+    if config.warm_start is None or has_checkpoint(folder):
+        return []
+    other = load_other("--warm-start", config.warm_start)
+    state = read_state("--warm-start", config.warm_start)
+    try:
+        return inherit_weights(shared, state["parts"]["shared"]["child"], child_config=other.child)
+    except ValueError as error:
+        raise ValueError(f"--warm-start {config.warm_start}: {error}") from error
+
+
+def read_state(flag: str, folder: Path) -> State:
+    """Return the newest checkpoint of the run that a flag names, changing nothing there. Raises ValueError without one."""
+    state = read_checkpoint(folder)
+    if state is None:
+        raise ValueError(f"{flag}: expected a run that has saved a checkpoint, got {folder}, which has none")
+    return state
+
+
+def _open_folder(config: SearchConfig, folder: Path, stack: ExitStack) -> State | None:
+    """Claim and lock the folder; return the state that a resumed run goes on from (None before its first checkpoint)."""
     text = to_yaml(config, threads=torch.get_num_threads())
     if config.resume is None:
         claim_folder(folder, text)
+        stack.enter_context(locked(folder, flag="--run-dir"))
         return None
+    stack.enter_context(locked(folder, flag="--resume"))
     state = load_checkpoint(folder)
     done = 0 if state is None else state["position"]["epoch"]
     require(config.epochs >= done, "--epochs", f"at least {done}, the epochs already completed", config.epochs)
     write_atomically(folder / CONFIG_FILE, text)
     return state
-
-
-def _check_retraining(config: SearchConfig, images: ImageData) -> None:
-    """Raise ValueError for minibatches larger than the data, before hours of search that would end in that message."""
-    count = len(images.train) + (len(images.valid) if config.retrain.use_valid else 0)
-    fits = config.retrain.epochs == 0 or config.retrain.batch_size <= count
-    require(fits, "retrain.batch_size", f"at most {count}, the number of images", config.retrain.batch_size)
 
 
 def _make_search(
@@ -148,6 +205,7 @@ def _make_search(
     controller: Controller,
     tracker: Tracker,
     on_step: Callable[[Search], None],
+    should_stop: Callable[[], bool],
 ) -> Search:
     def tell(_: Position) -> None:
         on_step(search)
@@ -168,14 +226,20 @@ def _make_search(
         parts={"shared": shared},
         save=lambda state: save_checkpoint(folder, state),
         on_step=tell,
+        should_stop=should_stop,
     )
     return search
 
 
 def derive_answer(run: Run) -> Answer:
-    """Measure the candidates on the whole validation set and write the best one's files."""
+    """Measure the candidates on the whole validation set and write the best one's files.
+
+    Raises: SearchFailed where none can be measured.
+    """
     candidates = rank_candidates(run.shared, run.controller.candidates(run.config.schedule.candidates))
     _record_candidates(run, candidates)
+    if candidates[0].failure is not None:
+        raise SearchFailed(f"no candidate could be measured: {candidates[0].failure}")
     answer = save_answer(run.folder, run.shared, candidates[0], mean=run.data.mean, std=run.data.std)
     title = f"the answer: {answer.candidate.valid_accuracy:.2%} of the validation set with shared weights"
     drawing = drawing_array(run.shared.space.graph(answer.architecture), title=title)
@@ -193,11 +257,12 @@ def _record_candidates(run: Run, candidates: list[Candidate]) -> None:
             phase="derive",
             step=step,
             tokens=candidate.tokens,
-            reward=candidate.valid_accuracy,
+            reward=candidate.valid_accuracy if candidate.failure is None else FLOOR,
             accuracy=candidate.valid_accuracy,
+            failure=candidate.failure,
         )
         for offset, candidate in enumerate(candidates)
     )
-    accuracies = [candidate.valid_accuracy for candidate in candidates]
+    accuracies = [candidate.valid_accuracy for candidate in candidates if candidate.failure is None] or [FLOOR]
     metrics = {"derive/best": max(accuracies), "derive/mean": sum(accuracies) / len(accuracies)}
     run.tracker.scalars(metrics, step=step)

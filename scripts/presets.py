@@ -47,7 +47,7 @@ class SearchConfig:
     space: str = "macro"
     """Search space."""
     data: str = "digits"
-    """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn or npz:FILE."""
+    """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn, folder:DIR or npz:FILE."""
     data_dir: Path = Path("data")
     """Folder that data sets are found in, or downloaded to."""
     strategy: Literal["enas", "evolution", "uniform"] = "enas"
@@ -64,6 +64,8 @@ class SearchConfig:
     """Folder of the run; None for a new one under runs/."""
     resume: Path | None = None
     """Folder of a run to go on with; only --epochs and --device may be given beside it."""
+    warm_start: Path | None = None
+    """Folder of another run, whose shared weights this search starts from; None for fresh ones."""
     device: DeviceName = "auto"
     """Where networks run; auto takes CUDA, then MPS, then the CPU."""
     precision: Precision = "fp32"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, Sp
 from enas.datasets import check_source
 from enas.spaces.base import ChildConfig
 from scripts.architectures import StoredArchitecture, read_architecture
-from scripts.configuration import as_yaml, exit_on_value_error, first_flag, parse_flags, read_config
+from scripts.configuration import as_yaml, first_flag, parse_flags, read_config
+from scripts.ending import run_command
+from scripts.folders import locked
 from scripts.presets import quickstart
+from scripts.stopping import StopRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +27,13 @@ class RetrainCommand:
     """Train an architecture from scratch; giving the same command again goes on where a killed one stopped."""
 
     architecture: str
-    """A run folder, a best_architecture.json, a text file, or the text itself, such as an authors' arc string."""
+    """A run folder, a best_architecture.json, a text file, or the text itself: an authors' arc string, a list of tokens."""
     run_dir: Path
     """Folder of the results."""
     space: str = "macro"
     """Search space of the architecture."""
     data: str = "digits"
-    """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn or npz:FILE."""
+    """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn, folder:DIR or npz:FILE."""
     data_dir: Path = Path("data")
     """Folder that data sets are found in, or downloaded to."""
     seed: int = 0
@@ -57,7 +61,7 @@ class RetrainCommand:
 
 def main() -> None:
     """Run the command line in `sys.argv`."""
-    exit_on_value_error(lambda: run_retrain(*parse_retrain(sys.argv[1:]), Console(stderr=True)))
+    run_command(lambda stop: run_retrain(*parse_retrain(sys.argv[1:]), Console(stderr=True), stop))
 
 
 def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchitecture]:
@@ -81,14 +85,16 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
     )
     command = parse_flags(RetrainCommand, default, arguments)
     if text is None:
-        raise ValueError("--architecture: expected a run folder, a file or an arc string, got nothing")
+        raise ValueError("--architecture: expected a run folder, a file, an arc string or a list of tokens, got nothing")
     require(command.retrain.epochs >= 1, "--retrain.epochs", "at least 1", command.retrain.epochs)
-    check_source(command.data, command.data_dir)
+    sizes = check_source(command.data, command.data_dir, **asdict(command.split))
+    command.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
     return command, stored
 
 
-def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Console) -> None:
-    """Train, print the table and the verdict, keep each training's `result.json`."""
+def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Console, stop: StopRequest | None = None) -> None:
+    """Train, print the table and the verdict, keep each training's `result.json`. Raises: Stopped where `stop` asks for it."""
+    stop = stop or StopRequest()
     architecture = stored.for_child(command.child)
     import torch
 
@@ -101,9 +107,7 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
 
     if command.threads is not None:
         torch.set_num_threads(command.threads)
-    data = load_data(
-        command.data, data_dir=command.data_dir, num_train=command.split.num_train, num_valid=command.split.num_valid
-    )
+    data = load_data(command.data, data_dir=command.data_dir, **asdict(command.split))
     cost = measure_cost(command.child, architecture, image_shape=data.image_shape, num_classes=data.num_classes)
     console.print(f"{cost.parameters:,} parameters, {cost.flops:,} multiply-adds for one image")
     recipe = Recipe(
@@ -116,20 +120,28 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
         precision=command.precision,
     )
     recipe.training(architecture, 0)  # raises for a recipe that doesn't fit the data, before the folder is claimed
-    _claim_folder(command)
-    print_rows(train_all(recipe, architecture, command.run_dir, console, name="architecture"))
+    with _claimed(command):
+        with stop.deferred():
+            rows = train_all(recipe, architecture, command.run_dir, console, name="architecture", should_stop=stop)
+        print_rows(rows)
 
 
-def _claim_folder(command: RetrainCommand) -> None:
-    """Make the results' folder, or check that it belongs to the same command."""
+@contextmanager
+def _claimed(command: RetrainCommand) -> Iterator[None]:
+    """Make the results' folder, or check that it belongs to the same command, and hold its lock within the block."""
     from enas.checkpoint import write_atomically
 
     values: dict[str, Any] = {name: value for name, value in asdict(command).items() if name not in ("run_dir", "device")}
     file, text = command.run_dir / "retrain.yaml", as_yaml(values)
     if file.exists() and as_yaml(read_config(file)) != text:
         raise ValueError(f"--run-dir: expected a new folder or that of the same command, got {command.run_dir}")
-    command.run_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, text)
+    try:
+        command.run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--run-dir: expected a folder that can be made, got {command.run_dir}: {error}") from error
+    with locked(command.run_dir, flag="--run-dir"):
+        write_atomically(file, text)
+        yield
 
 
 if __name__ == "__main__":

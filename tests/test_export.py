@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from enas.answers import read_answer
 from enas.children.cost import count_parameters
 from enas.configs import SharedConfig
 from enas.datasets.images import ImageData
 from enas.derive import Candidate
-from enas.export import load_derived, read_answer, save_answer
+from enas.export import load_derived, save_answer
 from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.types import PathBatch

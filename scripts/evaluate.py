@@ -1,0 +1,187 @@
+"""Measure architectures under the shared weights of a run, finished or under way, which is only read.
+
+`--split valid` measures as the search's own ranking does. Accuracy on `--split test` must not be used to choose between
+architectures, runs or settings: what was chosen by it has no honest test accuracy left.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from enas.configs import DeviceName, require
+from enas.datasets import check_source
+from scripts.architectures import read_written
+from scripts.configuration import load_other
+from scripts.ending import run_command
+from scripts.presets import SearchConfig
+
+if TYPE_CHECKING:
+    from enas.shared_weights import SharedWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """Measure architectures under the shared weights of a run, which is only read.
+
+    Accuracy on the test split must not be used to choose between architectures, runs or settings.
+    """
+
+    run: Path
+    """Folder of the run: its newest checkpoint's weights, its data and how it measures."""
+    architecture: tuple[str, ...]
+    """One or more of: a run folder, a best_architecture.json, a text file, an authors' arc string, a list of tokens or a .json
+    file with one or several."""
+    split: Literal["valid", "test"] = "valid"
+    """What is measured on, as a whole; test only to report, never to choose."""
+    json: Path | None = None
+    """File that the numbers are also written to; None for none."""
+    data_dir: Path | None = None
+    """Folder that data sets are found in, or downloaded to; None for the run's."""
+    device: DeviceName | None = None
+    """Where networks run; None for the run's."""
+    threads: int | None = None
+    """CPU threads; None for the run's number, on which the bits depend."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(len(self.architecture) >= 1, "architecture", "at least one", "none")
+        require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What the shared weights say of one architecture.
+
+    Attributes:
+        name: how the user named it.
+        tokens: of the run's space.
+        accuracy: fraction of the images.
+        loss: mean cross-entropy, nats; not finite where the network's output is not.
+        parameters, flops: of its standalone network; flops are multiply-adds for one image.
+        num_images: how many it was measured on.
+    """
+
+    name: str
+    tokens: tuple[int, ...]
+    accuracy: float
+    loss: float
+    parameters: int
+    flops: int
+    num_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A command line that was found to be in order.
+
+    Attributes:
+        config: the run's, with the device, data folder and threads of the command.
+        architectures: name and member of the run's space, in the order given.
+    """
+
+    command: EvaluateCommand
+    config: SearchConfig
+    architectures: Sequence[tuple[str, Any]]
+
+
+def main() -> None:
+    """Run the command line in `sys.argv`."""
+    run_command(lambda _: run_evaluate(parse_evaluate(sys.argv[1:])))
+
+
+def parse_evaluate(arguments: Sequence[str]) -> Request:
+    """Read a command line, the run's settings and the architectures, without PyTorch. Raises ValueError naming the mistake."""
+    command = tyro.cli(EvaluateCommand, args=list(arguments), config=(tyro.conf.FlagConversionOff,))
+    config = load_other("--run", command.run)
+    config = replace(
+        config,
+        data_dir=config.data_dir if command.data_dir is None else command.data_dir,
+        device=config.device if command.device is None else command.device,
+        threads=config.threads if command.threads is None else command.threads,
+    )
+    space = config.child.make_space()
+    written = [one for given in command.architecture for one in read_written(given)]
+    architectures = [(one.name, one.member_of(space)) for one in written]
+    check_source(config.data, config.data_dir, **asdict(config.split))
+    if command.json is not None and (command.json.is_dir() or not command.json.parent.is_dir()):
+        raise ValueError(f"--json: expected a file in a folder that exists, got {command.json}")
+    return Request(command=command, config=config, architectures=architectures)
+
+
+def run_evaluate(request: Request) -> None:
+    """Measure, print the table to standard output, write the file that was asked for."""
+    import torch
+
+    from enas.checkpoint import write_atomically
+    from enas.datasets import load_data
+    from scripts.build import read_state, restore_shared_weights
+
+    command, config = request.command, request.config
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    data = load_data(config.data, data_dir=config.data_dir, **asdict(config.split))
+    state = read_state("--run", command.run)
+    try:
+        shared = restore_shared_weights(config, state, data, split=command.split)
+    except ValueError as error:
+        raise ValueError(f"--run {command.run}: {error}") from error
+    rows = measure(shared, request.architectures)
+    epoch = state["position"]["epoch"]
+    _print_table(rows, title=f"{command.run} after {epoch} epochs, whole {command.split} split, in the order given")
+    if command.json is not None:
+        record = {"run": str(command.run), "epoch": epoch, "split": command.split, "architectures": [_plain(row) for row in rows]}
+        write_atomically(command.json, json.dumps(record, indent=2) + "\n")
+
+
+def measure(shared: SharedWeights, architectures: Sequence[tuple[str, Any]]) -> list[Measurement]:
+    """Measure named architectures on the whole validation split of shared weights, in their order."""
+    from enas.children.cost import measure_cost
+
+    evaluation = shared.evaluate_all([architecture for _, architecture in architectures])
+    shape, classes = shared.image_shape, shared.num_classes
+    costs = [measure_cost(shared.child_config, one, image_shape=shape, num_classes=classes) for _, one in architectures]
+    return [
+        Measurement(
+            name=name,
+            tokens=shared.space.encode(architecture),
+            accuracy=accuracy,
+            loss=loss,
+            parameters=cost.parameters,
+            flops=cost.flops,
+            num_images=evaluation.num_examples,
+        )
+        for (name, architecture), accuracy, loss, cost in zip(
+            architectures, evaluation.accuracy.tolist(), evaluation.loss.tolist(), costs, strict=True
+        )
+    ]
+
+
+def _print_table(rows: Sequence[Measurement], *, title: str) -> None:
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("architecture", overflow="fold")
+    for heading in ("accuracy", "loss (nats)", "parameters", "multiply-adds", "images"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        numbers = (f"{row.accuracy:.2%}", f"{row.loss:.4f}", f"{row.parameters:,}", f"{row.flops:,}", f"{row.num_images:,}")
+        table.add_row(Text(row.name), *numbers)
+    Console().print(table)
+
+
+def _plain(row: Measurement) -> dict[str, Any]:
+    """Return a measurement for JSON, which knows no NaN."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(row).items()}
+
+
+if __name__ == "__main__":
+    main()
