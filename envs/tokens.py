@@ -229,7 +229,7 @@ class TokenVectorEnv(VectorEnv[Any, Any, Any]):
             if builder.offers(token):
                 builder.chosen.append(token)
             else:
-                final[slot] = {"invalid_action": True}
+                final[slot], rewards[slot] = {"invalid_action": True}, FLOOR
             if slot in final:
                 final_info = {**final[slot], "action_mask": builder.mask()}
                 infos = self._add_info(infos, {"final_obs": builder.observation(), "final_info": final_info}, slot)

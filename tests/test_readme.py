@@ -7,8 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from scripts.configuration import parse_search
+from scripts.evaluate import parse_evaluate
 from scripts.retrain import parse_retrain
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +30,7 @@ def commands(name: str) -> list[list[str]]:
 
 def test_every_command_named_is_a_module() -> None:
     names = set(re.findall(r"scripts/run\.py (\w+)", README))
-    assert {"search", "test", "retrain", "versus_uniform"} <= names
+    assert {"bench", "evaluate", "search", "test", "retrain", "versus_uniform"} <= names
     assert all((ROOT / "scripts" / f"{name}.py").is_file() for name in names)
 
 
@@ -53,6 +55,10 @@ def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "runs" / "chain" / "best_architecture.json").is_file()
 
     run.rename(run.with_name("NAME"))  # the README's name for a finished run
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(900):
+            Image.new("L", (70, 64)).save(tmp_path / "photos" / name / f"{number}.png")
     for flags in commands("search"):
         assert parse_search(flags).epochs >= 1
     layers = [" ".join(["0"] + ["1"] * layer) for layer in range(12)]
@@ -60,5 +66,7 @@ def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.Monk
     for flags in commands("retrain"):
         command, stored = parse_retrain(flags)
         assert stored.for_child(command.child) is not None
+    for flags in commands("evaluate"):
+        assert len(parse_evaluate(flags).architectures) >= 1
     for flags in commands("versus_uniform"):
         assert parse_search(flags[2:]).epochs >= 1
