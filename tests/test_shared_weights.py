@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -17,6 +18,7 @@ from enas.configs import SharedConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import BatchStream
 from enas.datasets.images import ImageData
+from enas.measure import no_collection
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights, even_chunk
 from enas.spaces.macro import MacroConfig
@@ -431,3 +433,17 @@ def test_half_precision_keeps_weights_in_full(images):
 def test_settings_that_do_not_fit_are_refused(changes, message, make):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+def test_activations_are_freed_at_once(make):
+    """A reference cycle would keep them until Python's garbage collector happens to run: 144 MiB a step of the authors' size."""
+    shared = make()
+    alive: list[weakref.ref[Tensor]] = []
+    for module in shared.child.modules():
+        module.register_forward_hook(lambda module, x, out: alive.append(weakref.ref(out)) if torch.is_tensor(out) else None)
+    with no_collection():
+        train(shared, 1)
+        shared.evaluate([shared.space.largest()])
+        shared.evaluate_all([shared.space.largest()])
+        assert len(alive) > 50
+        assert [out for out in alive if out() is not None] == []

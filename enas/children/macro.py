@@ -114,17 +114,21 @@ class MacroChild(Child):
         if self.architecture is not None and architecture != self.architecture:
             raise ValueError(f"expected the standalone network's own architecture {self.architecture}, got {architecture}")
         outputs: dict[tuple[int, int], Tensor] = {(0, 0): self.stem(x)}  # (source, level) -> (B, C, H, W)
-
-        def at_level(source: int, level: int) -> Tensor:
-            if (source, level) not in outputs:
-                outputs[source, level] = self.reductions[f"{level - 1}_{source}"](at_level(source, level - 1))
-            return outputs[source, level]
-
         for layer, level in enumerate(self.levels):
-            skips = [at_level(source, level) for source in architecture.skips[layer]]
-            out = self.layers[layer](at_level(layer, level), skips, architecture.operations[layer])
+            skips = [self._at_level(outputs, source, level) for source in architecture.skips[layer]]
+            out = self.layers[layer](self._at_level(outputs, layer, level), skips, architecture.operations[layer])
             outputs[layer + 1, level] = out
         features = out.mean(dim=(2, 3))  # (B, C)
         if self.training and self.keep_prob < 1:
             features = dropout(features, keep_prob=self.keep_prob, generator=generator)
         return Output(logits=self.classifier(features))
+
+    def _at_level(self, outputs: dict[tuple[int, int], Tensor], source: int, level: int) -> Tensor:
+        """Return a source's output at the resolution of a level, reduced (and kept) where it is not there yet.
+
+        No function inside `forward`: one that calls itself is a reference cycle, which would keep all activations alive until
+        Python's garbage collector runs.
+        """
+        if (source, level) not in outputs:
+            outputs[source, level] = self.reductions[f"{level - 1}_{source}"](self._at_level(outputs, source, level - 1))
+        return outputs[source, level]

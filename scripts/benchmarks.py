@@ -1,0 +1,134 @@
+"""The benchmarks of `scripts.bench`: what each measures, and the limit that its ratio is held against.
+
+A new one is a function from a `Workbench` to pairs and a note, and an entry in `BENCHMARKS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from controllers.enas import EnasConfig
+from enas.measure import NUM_WARMUP_PAIRS, Pairs, Side, seconds, time_pairs, timed_calls
+from enas.memory_peak import memory_peak
+from enas.paths import ControllerPaths
+from enas.shared_weights import SharedWeights
+from enas.types import Controller, FloatArray, PathBatch
+from envs.vector import SharedWeightVectorEnv
+from scripts.workbench import Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A comparison and its limit.
+
+    Attributes:
+        what: first over second, in a line.
+        unit: `ms` for pairs of seconds, `MiB` for pairs of bytes.
+        limit: the largest median ratio that is asked for.
+        measure: returns the pairs, and a note or nothing.
+    """
+
+    what: str
+    unit: str
+    limit: float
+    measure: Callable[[Workbench], tuple[Pairs, str]]
+
+
+def shared_step(bench: Workbench) -> tuple[Pairs, str]:
+    """Time a training step on one path of the shared weights, and of the same architecture hard-coded."""
+    shared = bench.shared_weights(bench.macro)
+    pairs = bench.hard_coded_pairs(shared)
+
+    def sides(_: int) -> tuple[Side, Side]:
+        paths, alone = next(pairs)
+        return lambda: shared.train_step(paths), lambda: alone.train_step(paths)
+
+    return time_pairs(sides, num_pairs=bench.num_pairs, device=bench.device, on_pair=bench.on_pair), ""
+
+
+def activation_peak(bench: Workbench) -> tuple[Pairs, str]:
+    """Count the bytes at the peak of both steps; one before them makes what stays, such as an epoch's order of images."""
+    shared = bench.shared_weights(bench.macro)
+    rows: list[tuple[int, int]] = []
+    for paths, alone in bench.hard_coded_pairs(shared):
+        rows.append((_step_peak(shared, paths), _step_peak(alone, paths)))
+        bench.on_pair(len(rows))
+        if len(rows) == bench.num_pairs:
+            break
+    pairs = Pairs(first=tuple(first for first, _ in rows), second=tuple(second for _, second in rows))
+    return pairs, f"largest ratio {pairs.ratios.max():.4f}"
+
+
+def _step_peak(weights: SharedWeights, paths: PathBatch) -> int:
+    weights.train_step(paths)
+    weights.optimizer.zero_grad(set_to_none=True)
+    return memory_peak(lambda: weights.train_step(paths), weights.device)
+
+
+def controller_batch(bench: Workbench) -> tuple[Pairs, str]:
+    """Time the ENAS controller's proposals and updates: all architectures as one batch, and one by one."""
+    space = bench.macro.make_space()
+    batched, single = (EnasConfig().make(space, seed=bench.seed) for _ in range(2))
+    rng = np.random.default_rng(bench.seed)
+
+    def learn(controller: Controller, *batches: FloatArray) -> None:
+        for rewards in batches:
+            controller.update(controller.propose(len(rewards)), rewards)
+
+    def sides(_: int) -> tuple[Side, Side]:
+        rewards = rng.random(bench.num_architectures)
+        one_by_one = np.split(rewards, len(rewards))
+        return lambda: learn(batched, rewards), lambda: learn(single, *one_by_one)
+
+    return time_pairs(sides, num_pairs=bench.num_pairs, device=bench.device, on_pair=bench.on_pair), ""
+
+
+def loop_share(bench: Workbench) -> tuple[Pairs, str]:
+    """Time a shared step of the search's loop, and within it all that is not the network's own work.
+
+    The parts are timed where they run, inside the complete step, not by themselves: caches are as cold as a training step
+    leaves them, numerator and denominator are of the same step, and no difference of two long times drowns them in noise.
+    On an accelerator each part is waited for, which forbids the overlap that a search has. The garbage collector runs as in a
+    search. The search's own bookkeeping (metrics, records) is not covered.
+    """
+    shared = bench.shared_weights(bench.macro)
+    envs = SharedWeightVectorEnv(shared, num_envs=1, phase="shared")
+    rule = ControllerPaths(shared.space, EnasConfig().make(shared.space, seed=bench.seed), seed=bench.seed)
+
+    def step() -> None:  # as in enas.search
+        paths = rule.draw(1)
+        envs.reset(options={"loss_weights": paths.loss_weights})
+        envs.step(paths.tokens)
+
+    with (
+        timed_calls(rule, "draw", bench.device) as sampling,
+        timed_calls(envs, "reset", bench.device) as resets,
+        timed_calls(envs, "step", bench.device) as steps,
+        timed_calls(shared, "train_step", bench.device) as training,
+        timed_calls(shared.train_stream, "batch", bench.device) as data,
+    ):
+        whole = []
+        for index in range(-NUM_WARMUP_PAIRS, bench.num_pairs):
+            whole.append(seconds(step, bench.device))
+            bench.on_pair(max(0, index + 1))
+    env = np.array(resets) + np.array(steps) - np.array(training)
+    parts = np.array([sampling, env, data])[:, NUM_WARMUP_PAIRS:]  # (3, n)
+    medians = zip(("sampling", "env", "data"), 1e3 * np.median(parts, axis=1), strict=True)
+    pairs = Pairs(first=tuple(parts.sum(axis=0).tolist()), second=tuple(whole[NUM_WARMUP_PAIRS:]))
+    return pairs, ", ".join(f"{name} {value:.2f} ms" for name, value in medians)
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "activation-peak": Benchmark(
+        what="activation peak of a shared step / of the standalone network's", unit="MiB", limit=1.05, measure=activation_peak
+    ),
+    "controller-batch": Benchmark(
+        what="architectures sampled and updated as a batch / one by one", unit="ms", limit=0.1, measure=controller_batch
+    ),
+    "loop-share": Benchmark(what="env, sampling and data / the whole shared step", unit="ms", limit=0.03, measure=loop_share),
+    "shared-step": Benchmark(what="shared step / the standalone network's", unit="ms", limit=1.05, measure=shared_step),
+}
+"""Every benchmark by its name."""

@@ -1,0 +1,78 @@
+"""What the benchmarks have in common: sizes, random images, and shared weights beside a hard-coded architecture.
+
+Architectures are uniform, another one in each pair; images are random bytes, since time and memory do not depend on what they
+show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from enas.configs import SharedConfig
+from enas.datasets.augment import Augmentation
+from enas.datasets.images import ImageData, ImageSplit, channel_statistics
+from enas.hard_coded import hard_coded
+from enas.seeding import derive_generator, derive_seed
+from enas.shared_weights import SharedWeights
+from enas.spaces.base import ChildConfig
+from enas.spaces.sampling import sample_uniform
+from enas.types import PathBatch
+
+AUGMENTATION = Augmentation(pad=4, flip=True)  # CIFAR's habit
+NUM_CLASSES = 10
+NUM_VALID = 16  # rewards are not measured here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workbench:
+    """What a benchmark gets.
+
+    Attributes:
+        macro: the macro space and its network.
+        data: the images, on the device.
+        batch_size: of training minibatches.
+        num_architectures: of one controller update.
+        num_pairs: how often to measure.
+        seed: everything random follows from it.
+        device: where networks run.
+        on_pair: told how many pairs are complete.
+    """
+
+    macro: ChildConfig
+    data: ImageData
+    batch_size: int
+    num_architectures: int
+    num_pairs: int
+    seed: int
+    device: torch.device
+    on_pair: Callable[[int], None] = lambda _: None
+
+    def shared_weights(self, child: ChildConfig) -> SharedWeights:
+        """Return fresh shared weights of a space, with the authors' training settings."""
+        config = SharedConfig(batch_size=self.batch_size, valid_batch_size=len(self.data.valid))
+        return SharedWeights(child, self.data, config, augmentation=AUGMENTATION, seed=self.seed, device=self.device)
+
+    def hard_coded_pairs(self, shared: SharedWeights) -> Iterator[tuple[PathBatch, SharedWeights]]:
+        """Yield, for ever, one path and its architecture's own network, made from the shared weights as they then are."""
+        rng = np.random.default_rng(derive_seed(self.seed, "architectures"))
+        while True:
+            paths = PathBatch(tokens=sample_uniform(shared.space, 1, rng), loss_weights=np.ones(1))
+            yield paths, hard_coded(shared, shared.space.decode(paths.tokens[0]), self.data, augmentation=AUGMENTATION)
+
+
+def random_images(count: int, size: int, *, seed: int, device: torch.device) -> ImageData:
+    """Return random RGB images of 10 classes, on the device: `count` to train on, a few to validate and test on."""
+    generator = derive_generator(seed, "images")
+
+    def split(length: int) -> ImageSplit:
+        images = torch.randint(256, (length, 3, size, size), dtype=torch.uint8, generator=generator)
+        labels = torch.randint(NUM_CLASSES, (length,), generator=generator)
+        return ImageSplit(images=images.to(device), labels=labels.to(device))
+
+    train, few = split(count), split(NUM_VALID)
+    mean, std = channel_statistics(train.images)
+    return ImageData(name="random", train=train, valid=few, test=few, num_classes=NUM_CLASSES, mean=mean, std=std)
