@@ -166,23 +166,23 @@ class LSTMPolicy(nn.Module):
 
     def _choose(self, noise: Tensor) -> PolicyOutput:
         """Take the largest of logits plus noise (N, D, C) of each decision, given the choices before it."""
-        walk, chosen, logits = _Walk(len(noise), self.start), [], []
+        walk, chosen, answers = _Walk(len(noise), self.start), [], []
         keys = dict.fromkeys(self.attentions, walk.anchors)  # each (N, A so far, H)
         noises = iter(torch.split(noise.index_select(1, self._plan.walk_order), self._plan.group_sizes, dim=1))  # each (N, G, C)
         for step in self._plan.steps:
             self._advance(walk, step)
-            answers = []
+            picked = []
             for group in step.groups:
-                answer = self._logits(group, walk.h[:, None], keys)  # (N, G, C of the group)
-                answers.append((answer + next(noises)[..., : group.num_choices]).argmax(dim=-1))
+                logits = self._logits(group, walk.h[:, None], keys)  # (N, G, C of the group)
+                picked.append((logits + next(noises)[..., : group.num_choices]).argmax(dim=-1))
                 missing = self.max_choices - group.num_choices
-                logits.append(F.pad(answer, (0, missing), value=-torch.inf) if missing else answer)
-            walk.finish(step, answers[0] if len(answers) == 1 else torch.cat([walk.chosen[:, :0], *answers], dim=1))
+                answers.append(F.pad(logits, (0, missing), value=-torch.inf) if missing else logits)
+            walk.finish(step, picked[0] if len(picked) == 1 else torch.cat([walk.chosen[:, :0], *picked], dim=1))
             if step.anchor != "none":
                 keys = {name: _append(rows, self._attention(name).key(walk.h)) for name, rows in keys.items()}
             chosen.append(walk.chosen)
-        tokens, answers = (torch.cat(rows, dim=1).index_select(1, self._plan.token_order) for rows in (chosen, logits))
-        return PolicyOutput(tokens=tokens, logits=answers)
+        tokens, logits = (torch.cat(rows, dim=1).index_select(1, self._plan.token_order) for rows in (chosen, answers))
+        return PolicyOutput(tokens=tokens, logits=logits)
 
     def _advance(self, walk: _Walk, step: PlannedStep) -> None:
         """Run the LSTM for a step on the input that its rule gives."""
