@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from enas.configs import Precision, RetrainConfig
 from enas.console import ProgressBar
 from enas.datasets.augment import Augmentation
 from enas.datasets.images import ImageData
+from enas.errors import TrainingFailed
 from enas.report import Row
 from enas.retrain import Retraining, RetrainResult
 from enas.seeding import derive_seed
@@ -73,20 +75,30 @@ def train_all(
         console: where progress is shown.
         name: of the architecture's row and folders.
         should_stop: asked after each training step; see `Retraining.run`.
-    Returns: the architecture's row and, where the recipe has random architectures, theirs.
+    Returns: the architecture's row and, where the recipe has random architectures, theirs. One of them that cannot be trained
+        is left out with a warning.
+    Raises: Stopped where it was asked to; TrainingFailed where the architecture itself cannot be trained.
     """
     space, config = recipe.child.make_space(), recipe.retrain
     tokens = sample_uniform(space, config.random, np.random.default_rng(derive_seed(recipe.seed, "random architectures")))
     jobs = [(f"{name}-{seed}", architecture, seed) for seed in range(config.seeds)]
     jobs += [(f"random-{index}", space.decode(row), index) for index, row in enumerate(tokens)]
-    results: list[RetrainResult] = []
+    own: list[RetrainResult] = []
+    random: list[RetrainResult] = []
     with ProgressBar(console, unit="epochs") as bar:
-        for job, member, number in jobs:
+        for index, (job, member, number) in enumerate(jobs):
 
-            def show(training: Retraining, job: str = job) -> None:
-                done = len(results) * config.epochs + training.epoch
+            def show(training: Retraining, index: int = index, job: str = job) -> None:
+                done = index * config.epochs + training.epoch
                 bar.show(done, len(jobs) * config.epochs, text=f"training {job} from scratch")
 
-            results.append(recipe.training(member, number).run(folder / job, on_epoch=show, should_stop=should_stop))
-    rows = [Row(name=name, results=results[: config.seeds])]
-    return [*rows, Row(name="random", results=results[config.seeds :])] if config.random else rows
+            try:
+                result = recipe.training(member, number).run(folder / job, on_epoch=show, should_stop=should_stop)
+            except TrainingFailed as error:
+                if index < config.seeds:
+                    raise
+                warnings.warn(f"{job} is left out: {error}", RuntimeWarning, stacklevel=2)
+            else:
+                (own if index < config.seeds else random).append(result)
+    rows = [Row(name=name, results=own)]
+    return [*rows, Row(name="random", results=random)] if random else rows

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from enas.datasets.batches import BatchStream
 from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
 from enas.errors import Stopped, TrainingFailed
+from enas.failures import describe, none_if_out_of_memory
 from enas.optimization import clip_gradients, make_sgd, set_learning_rate, step_unless
 from enas.schedules import cosine
 from enas.seeding import derive_generator, derive_seed
@@ -85,6 +86,7 @@ class Retraining:
         precision: Precision = "fp32",
     ) -> None:
         self.architecture = architecture
+        self._description = describe(child_config.make_space(), architecture)
         self.config = config
         self.seed = seed
         self.device = device
@@ -181,7 +183,7 @@ class Retraining:
             on_epoch: told the training after each epoch and its measurement.
             should_stop: asked after each step; a checkpoint is then written.
 
-        Raises: Stopped where it was asked to; TrainingFailed after an epoch without a finite loss.
+        Raises: Stopped where it was asked to; TrainingFailed after an epoch without a finite loss, or out of memory.
         """
         if (folder / "result.json").exists():
             record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -190,6 +192,13 @@ class Retraining:
         folder.mkdir(parents=True, exist_ok=True)
         if (state := load_checkpoint(folder)) is not None and state["architecture"] == self.architecture.to_json():
             self.load_state_dict(state)
+        if none_if_out_of_memory(lambda: self._train_to_the_end(folder, on_epoch, should_stop)) is None:
+            raise TrainingFailed(f"out of memory: {self._description}")
+        return self._finish(folder)
+
+    def _train_to_the_end(
+        self, folder: Path, on_epoch: Callable[[Retraining], None], should_stop: Callable[[], bool]
+    ) -> Literal[True]:
         last_save = time.monotonic()
         while self.step < self.num_steps or self._measurement_is_due():
             if self._measurement_is_due():
@@ -205,7 +214,7 @@ class Retraining:
                 raise Stopped(f"stopped in epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}")
             if self.step % self.train_stream.num_batches == 0 and not self._measurement_is_due():
                 on_epoch(self)
-        return self._finish(folder)
+        return True
 
     def _measurement_is_due(self) -> bool:
         """Whether an epoch has just ended that is measured after, and has not been."""
@@ -219,8 +228,7 @@ class Retraining:
         losses = torch.stack(self.epoch_losses)
         finite = losses[losses.isfinite()].tolist()
         if not finite:
-            architecture = json.dumps(self.architecture.to_json())
-            raise TrainingFailed(f"no loss of epoch {self.epoch} was a finite number; architecture {architecture}")
+            raise TrainingFailed(f"no loss of epoch {self.epoch} was a finite number: {self._description}")
         accuracy = self.measure(should_stop=should_stop)
         if accuracy is not None:
             loss = sum(finite) / len(finite)

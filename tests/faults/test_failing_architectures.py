@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from controllers import CONTROLLERS
@@ -20,8 +22,11 @@ from enas.checkpoint import load_checkpoint
 from enas.children.base import Child, Output
 from enas.children.batch_norm import BatchNorm
 from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
-from enas.errors import SearchFailed
+from enas.datasets.augment import Augmentation
+from enas.datasets.images import ImageData
+from enas.errors import SearchFailed, TrainingFailed
 from enas.failures import LIMITS, NOT_FINITE, OUT_OF_MEMORY, failures, is_out_of_memory
+from enas.recipe import Recipe, train_all
 from enas.shared_weights import SharedWeights
 from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step
 from enas.types import PathBatch
@@ -269,6 +274,35 @@ def test_space_in_which_nothing_fits_ends_the_search(images, tmp_path):
     config = replace(config_of("huge"), epochs=20)
     with build_search(config, tmp_path, data=images) as run, pytest.raises(SearchFailed, match="100 architectures in a row"):
         run.search.run()
+
+
+@pytest.mark.parametrize("broken", ["huge", "overflow"])
+def test_random_architecture_that_cannot_be_trained_is_left_out(broken, images, tmp_path):
+    recipe = recipe_of(images, "good", broken, random=6)
+    with pytest.warns(RuntimeWarning, match=rf"random-\d is left out: .*: fragile architecture .*{broken}"):
+        own, random = train_all(recipe, Fragile(("good", "good")), tmp_path, Console(file=io.StringIO()), name="searched")
+    assert len(own.results) == 2
+    trained = [json.loads(file.read_text())["architecture"] for file in tmp_path.glob("random-*/result.json")]
+    assert 0 < len(random.results) == len(trained) < 6
+    assert {name for architecture in trained for name in architecture["operations"]} == {"good"}
+
+
+def test_searched_architecture_that_cannot_be_trained_ends_the_training(images, tmp_path):
+    recipe = recipe_of(images, "good", "huge", random=2)
+    with pytest.raises(TrainingFailed, match="out of memory: fragile architecture good huge"):
+        train_all(recipe, Fragile(("good", "huge")), tmp_path, Console(file=io.StringIO()), name="searched")
+
+
+def recipe_of(images: ImageData, *operations: str, random: int) -> Recipe:
+    return Recipe(
+        child=FragileConfig(operations),
+        data=images,
+        retrain=RetrainConfig(epochs=2, batch_size=20, seeds=2, random=random),
+        augmentation=Augmentation(pad=0, flip=False),
+        seed=0,
+        device=torch.device("cpu"),
+        precision="fp32",
+    )
 
 
 @pytest.mark.parametrize(
