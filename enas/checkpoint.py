@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 import torch
 
+from enas.atomic_file import removed_on_failure, write_atomically
 from enas.errors import CheckpointError
 from enas.types import State
 
@@ -41,11 +42,11 @@ def surviving_full_disk() -> Iterator[None]:
 def save_checkpoint(folder: Path, state: State) -> None:
     """Write a state as the newest checkpoint of a folder and keep the one before. Raises: OSError where the disk refuses."""
     temporary = folder / f"{CURRENT}.tmp"
-    with _removed_on_failure(temporary), temporary.open("wb") as file:
+    with removed_on_failure(temporary), temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    with _removed_on_failure(temporary):
+    with removed_on_failure(temporary):
         _put_in_place(folder, temporary)
 
 
@@ -115,29 +116,6 @@ def _load(name: str, file: BinaryIO) -> State:
     except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{name} is no checkpoint: {error}") from error
     return state
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a text file as a whole: a reader, a kill or a full disk sees the old or the new content."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with _removed_on_failure(temporary):
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-@contextmanager
-def _removed_on_failure(temporary: Path) -> Iterator[None]:
-    """Delete a file that could not be completed; a failed write inside `torch.save` comes out as the OSError that it was."""
-    try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
-            raise error.__context__ from None  # PyTorch reports it as an inconsistency of its own archive
-        raise
 
 
 def _intact_files(folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ Not covered: edges that lead backwards, and the inside of a cell's node.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from enas.atomic_file import write_atomically
 from enas.spaces.base import Graph
 
 if TYPE_CHECKING:
@@ -136,15 +138,14 @@ def save_drawing(graph: Graph, path: Path, *, title: str = "") -> None:
     """
     if path.suffix not in {".svg", ".png"}:
         raise ValueError(f"{path}: expected the suffix .svg or .png, got {path.suffix!r}")
-    figure = draw_figure(graph, title=title)
-    if path.suffix == ".png":
-        figure.savefig(path, format="png")
-        return
     import matplotlib
 
+    picture = io.BytesIO()
+    metadata = {"Date": None} if path.suffix == ".svg" else None
     # A fixed salt makes element ids reproducible; text stays text, so that it can be searched and selected.
     with matplotlib.rc_context({"svg.hashsalt": "enas", "svg.fonttype": "none"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        draw_figure(graph, title=title).savefig(picture, format=path.suffix[1:], metadata=metadata)
+    write_atomically(path, picture.getvalue())
 
 
 def drawing_array(graph: Graph, *, title: str = "") -> npt.NDArray[np.uint8]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from enas.answers import ANSWER, read_answer
-from enas.checkpoint import write_atomically
+from enas.atomic_file import write_atomically
 from enas.children.base import Child
 from enas.children.cost import Cost, measure_cost
 from enas.derive import Candidate
@@ -97,7 +97,7 @@ def save_answer(
         },
     }
     weights = {name: value.contiguous() for name, value in shared.standalone(architecture).state_dict().items()}
-    save_file(weights, folder / f"{ANSWER}.safetensors")
+    write_atomically(folder / f"{ANSWER}.safetensors", save(weights))
     title = f"shared-weight validation accuracy {candidate.valid_accuracy:.2%}, {cost.parameters:,} parameters"
     for suffix in ("svg", "png"):
         save_drawing(space.graph(architecture), folder / f"{ANSWER}.{suffix}", title=title)

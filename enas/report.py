@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enas.answers import ANSWER
-from enas.checkpoint import write_atomically
+from enas.atomic_file import write_atomically
 from enas.comparison import Comparison, compare
 from enas.export import Answer
 from enas.retrain import RetrainResult

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from enas.checkpoint import load_checkpoint, save_checkpoint, surviving_full_disk, write_atomically
+from enas.atomic_file import write_atomically
+from enas.checkpoint import load_checkpoint, save_checkpoint, surviving_full_disk
 from enas.children.base import Child
 from enas.children.batch_norm import batch_norms, read_averages, undo_averages
 from enas.children.cost import count_parameters

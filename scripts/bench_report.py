@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from enas.atomic_file import write_atomically
 from enas.benchmark import HEADINGS, MIN_PAIRS, BenchmarkResult
-from enas.checkpoint import write_atomically
 from enas.report import markdown_table
 
 

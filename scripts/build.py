@@ -20,7 +20,8 @@ import torch
 
 from controllers import CONTROLLERS
 from enas.assemble import make_shared_weights
-from enas.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, write_atomically
+from enas.atomic_file import write_atomically
+from enas.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from enas.configs import require
 from enas.datasets import load_data
 from enas.datasets.images import ImageData, ImageSplit

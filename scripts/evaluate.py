@@ -123,7 +123,7 @@ def run_evaluate(request: Request) -> None:
     """Measure, print the table to standard output, write the file that was asked for."""
     import torch
 
-    from enas.checkpoint import write_atomically
+    from enas.atomic_file import write_atomically
     from enas.datasets import load_data
     from scripts.build import read_state, restore_shared_weights
 

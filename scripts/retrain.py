@@ -129,7 +129,7 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
 @contextmanager
 def _claimed(command: RetrainCommand) -> Iterator[None]:
     """Make the results' folder, or check that it belongs to the same command, and hold its lock within the block."""
-    from enas.checkpoint import write_atomically
+    from enas.atomic_file import write_atomically
 
     values: dict[str, Any] = {name: value for name, value in asdict(command).items() if name not in ("run_dir", "device")}
     file, text = command.run_dir / "retrain.yaml", as_yaml(values)

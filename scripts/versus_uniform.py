@@ -68,7 +68,7 @@ def measure_seed(config: SearchConfig, folder: Path, stop: StopRequest) -> tuple
         if finished.exists():
             searched, uniform = json.loads(finished.read_text())
             return float(searched), float(uniform)
-    from enas.checkpoint import write_atomically
+    from enas.atomic_file import write_atomically
     from enas.console import ProgressBar
     from scripts.build import build_search
 

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import enas.checkpoint
+from enas.atomic_file import write_atomically
 from enas.checkpoint import (
     CURRENT,
     HASHES,
@@ -27,7 +28,6 @@ from enas.checkpoint import (
     read_checkpoint,
     save_checkpoint,
     surviving_full_disk,
-    write_atomically,
 )
 from enas.errors import CheckpointError
 from enas.types import State
