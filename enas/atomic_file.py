@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from enas.errors import Interrupted
+
+DISK_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""What an OSError's errno is where the disk does not take more."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -24,7 +30,7 @@ def removed_on_failure(temporary: Path) -> Iterator[None]:
     """Delete a file that could not be completed; a failed write inside `torch.save` comes out as the OSError that it was."""
     try:
         yield
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, Interrupted) as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
             raise error.__context__ from None  # PyTorch reports it as an inconsistency of its own archive

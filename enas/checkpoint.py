@@ -14,29 +14,33 @@ import hashlib
 import os
 import pickle
 import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 
-from enas.atomic_file import removed_on_failure, write_atomically
+from enas.atomic_file import DISK_REFUSALS, removed_on_failure, write_atomically
 from enas.errors import CheckpointError
 from enas.types import State
 
 CURRENT, PREVIOUS, HASHES = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.sha256"
+SAVED, NOT_SAVED = "saved", "NOT saved, since the disk refuses; the checkpoint before, if any, is kept"
+"""How a stopped work ends."""
 NUM_READS = 10
 """How often a checkpoint that saves of a run under way replace is read anew."""
 
 
-@contextmanager
-def surviving_full_disk() -> Iterator[None]:
-    """Within the block a save that the disk refuses becomes a warning: the work goes on, the old checkpoint stays."""
+def saved_unless_refused(save: Callable[[], object]) -> bool:
+    """Save by calling `save`; where the disk refuses, warn, so that the work goes on. Returns: whether it was saved."""
     try:
-        yield
+        save()
     except OSError as error:
-        warnings.warn(f"no checkpoint could be saved ({error}); going on, the one before stays", RuntimeWarning, stacklevel=3)
+        if error.errno not in DISK_REFUSALS:
+            raise
+        warnings.warn(f"no checkpoint could be saved ({error}); going on, the one before stays", RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 def save_checkpoint(folder: Path, state: State) -> None:
@@ -67,6 +71,9 @@ def load_checkpoint(folder: Path) -> State | None:
 
     Warns and raises as `read_checkpoint`.
     """
+    first = folder / f"{CURRENT}.tmp"
+    if first.exists() and not _is_any_there(folder) and _sha256(first) in _listed(folder):
+        first.replace(folder / CURRENT)  # the very first save was complete but for this
     for leftover in folder.glob("checkpoint.*.tmp"):
         leftover.unlink()
     return read_checkpoint(folder)
@@ -85,9 +92,15 @@ def read_checkpoint(folder: Path) -> State | None:
             break  # else a save came between: what looked damaged was newer than the list
     if state is not None and reasons:
         warnings.warn(f"{folder}{os.sep}{reasons[0]}; going on from {folder / PREVIOUS}", RuntimeWarning, stacklevel=2)
+    if state is None and known and not _is_any_there(folder):
+        reasons = [f"{HASHES} lists what is not there"]
     if state is None and reasons:
         raise CheckpointError(f"{folder}: no checkpoint is intact; {', '.join(reasons)}")
     return state
+
+
+def _is_any_there(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (CURRENT, PREVIOUS))
 
 
 def _newest(folder: Path, known: Collection[str]) -> tuple[State | None, list[str]]:
@@ -108,13 +121,15 @@ def _newest(folder: Path, known: Collection[str]) -> tuple[State | None, list[st
 
 
 def _load(name: str, file: BinaryIO) -> State:
-    """Read plain values from a file. Raises: CheckpointError where it is something else; code in it does not run."""
+    """Read a dict of plain values from a file. Raises: CheckpointError for anything else; code in it does not run."""
     try:
-        state: State = torch.load(file, map_location="cpu", weights_only=True)
+        state: object = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{name} is refused: it holds more than tensors, numbers, texts and their lists") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{name} is no checkpoint: {error}") from error
+    except Exception as error:  # a file made to mislead the reader makes it fail in any way
+        raise CheckpointError(f"{name} is no checkpoint: {type(error).__name__}: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{name} is no checkpoint: expected a dict, got {type(state).__name__}")
     return state
 
 

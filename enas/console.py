@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from types import TracebackType
 from typing import Self
@@ -62,14 +63,20 @@ class ProgressBar:
         self._first: int | None = None
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        with contextlib.suppress(OSError):
+            self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
+        with contextlib.suppress(OSError):
+            self._progress.stop()
 
     def show(self, done: int, total: int, *, text: str) -> None:
-        """Show that `done` of `total` units are complete; `text` tells what is going on."""
+        """Show that `done` of `total` units are complete; `text` tells what is going on. Nothing happens if nobody can see it."""
+        with contextlib.suppress(OSError):
+            self._show(done, total, text)
+
+    def _show(self, done: int, total: int, text: str) -> None:
         if self._first is None:
             self._first = done
         if self._console.is_terminal:

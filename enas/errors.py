@@ -6,7 +6,9 @@
     +-- SearchFailed            architecture after architecture gave no finite loss, or did not fit       exit 1
     +-- TrainingFailed          a training from scratch gave no finite loss, or did not fit               exit 1
     Exception
-    +-- Stopped                 asked to stop, and stopped with its state saved              exit 128 + signal
+    +-- Stopped                 asked to stop, and stopped after saving                      exit 128 + signal
+    BaseException
+    +-- Interrupted             a signal came where nothing had to be saved                  exit 128 + signal
 
 Nothing here imports torch: the commands name these without waiting for it.
 """
@@ -27,4 +29,8 @@ class TrainingFailed(RuntimeError):  # noqa: N818
 
 
 class Stopped(Exception):  # noqa: N818
-    """A search or a training was asked to stop; its state is saved."""
+    """A search or a training was asked to stop; the message says whether its state could be saved."""
+
+
+class Interrupted(BaseException):
+    """A signal ended the command. Not KeyboardInterrupt: Python itself ends with SIGINT where that has passed through `exec`."""

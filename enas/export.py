@@ -96,6 +96,7 @@ def save_answer(
             "std": list(std),
         },
     }
+    (folder / f"{ANSWER}.json").unlink(missing_ok=True)  # written last, so that it never stands beside another answer's files
     weights = {name: value.contiguous() for name, value in shared.standalone(architecture).state_dict().items()}
     write_atomically(folder / f"{ANSWER}.safetensors", save(weights))
     title = f"shared-weight validation accuracy {candidate.valid_accuracy:.2%}, {cost.parameters:,} parameters"

@@ -1,8 +1,8 @@
 """What can go wrong with one architecture in the middle of a search, and how it is told apart.
 
-An architecture fails where its loss is not a finite number (`NOT_FINITE`) or where its network does not fit in memory
-(`OUT_OF_MEMORY`). A failed measurement has a loss that is not finite; one that did not fit has no accuracy either: NaN. A failed
-training step moves no weight. Neither ends the search, until `LIMITS` says so.
+An architecture fails where its loss is not a finite number (`NOT_FINITE`), where its gradient is not (`STEEP`), or where its
+network does not fit in memory (`OUT_OF_MEMORY`). A failed measurement has a loss that is not finite; one that did not fit has no
+accuracy either: NaN. A training step in which any path failed moves no weight. Neither ends the search, until `LIMITS` says so.
 
 Not covered: on Linux a process that takes more memory than there is may be killed instead of being told.
 """
@@ -18,13 +18,14 @@ import torch
 from enas.spaces.base import SearchSpace
 from enas.types import FloatArray
 
-Failure = Literal["loss not finite", "out of memory"]
+Failure = Literal["loss not finite", "gradient not finite", "out of memory"]
 NOT_FINITE: Failure = "loss not finite"
+STEEP: Failure = "gradient not finite"
 OUT_OF_MEMORY: Failure = "out of memory"
 
-LIMITS: dict[Failure, int] = {NOT_FINITE: 10, OUT_OF_MEMORY: 100}
-"""Architectures that may fail one after another; the last one's failure says which number counts. Not fitting has the larger one:
-a space of which only a part fits is searched all the same, and rewards lead the controller to that part."""
+LIMITS: dict[Failure, int] = {NOT_FINITE: 10, STEEP: 10, OUT_OF_MEMORY: 100}
+"""Training steps, or measured architectures, that may fail one after another, counted for each kind of failure. Not fitting has
+the larger number: a space of which only a part fits is searched all the same, and rewards lead the controller to that part."""
 
 _MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")  # CUDA, MPS; CPU; libraries of CUDA
 

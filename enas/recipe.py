@@ -101,4 +101,6 @@ def train_all(
             else:
                 (own if index < config.seeds else random).append(result)
     rows = [Row(name=name, results=own)]
-    return [*rows, Row(name="random", results=random)] if random else rows
+    lost = config.random - len(random)
+    name_of_random = f"random ({lost} failed)" if lost else "random"
+    return [*rows, Row(name=name_of_random, results=random)] if random else rows

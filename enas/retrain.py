@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.atomic_file import write_atomically
-from enas.checkpoint import load_checkpoint, save_checkpoint, surviving_full_disk
+from enas.checkpoint import NOT_SAVED, SAVED, load_checkpoint, save_checkpoint, saved_unless_refused
 from enas.children.base import Child
 from enas.children.batch_norm import batch_norms, read_averages, undo_averages
 from enas.children.cost import count_parameters
@@ -186,16 +187,26 @@ class Retraining:
 
         Raises: Stopped where it was asked to; TrainingFailed after an epoch without a finite loss, or out of memory.
         """
-        if (folder / "result.json").exists():
-            record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            if record["architecture"] == self.architecture.to_json():
-                return RetrainResult(**record["result"])
+        if (result := self._finished(folder / "result.json")) is not None:
+            return result
         folder.mkdir(parents=True, exist_ok=True)
         if (state := load_checkpoint(folder)) is not None and state["architecture"] == self.architecture.to_json():
             self.load_state_dict(state)
         if none_if_out_of_memory(lambda: self._train_to_the_end(folder, on_epoch, should_stop)) is None:
             raise TrainingFailed(f"out of memory: {self._description}")
         return self._finish(folder)
+
+    def _finished(self, file: Path) -> RetrainResult | None:
+        """Return the result of this architecture that a file holds, if it does; a damaged file is warned of."""
+        if not file.exists():
+            return None
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            result = RetrainResult(**record["result"])
+            return result if record["architecture"] == self.architecture.to_json() else None
+        except (ValueError, KeyError, TypeError):
+            warnings.warn(f"{file} is damaged; training anew", RuntimeWarning, stacklevel=3)
+            return None
 
     def _train_to_the_end(
         self, folder: Path, on_epoch: Callable[[Retraining], None], should_stop: Callable[[], bool]
@@ -208,11 +219,11 @@ class Retraining:
                 self.train_step()
             is_stopped = should_stop()
             if is_stopped or time.monotonic() - last_save >= CHECKPOINT_SECONDS:
-                with surviving_full_disk():
-                    save_checkpoint(folder, self.state_dict())
+                saved = saved_unless_refused(lambda: save_checkpoint(folder, self.state_dict()))
                 last_save = time.monotonic()
             if is_stopped:
-                raise Stopped(f"stopped in epoch {min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}")
+                epoch = f"{min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
+                raise Stopped(f"stopped in epoch {epoch} of the training {folder.name}, {SAVED if saved else NOT_SAVED}")
             if self.step % self.train_stream.num_batches == 0 and not self._measurement_is_due():
                 on_epoch(self)
         return True

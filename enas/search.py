@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from enas.checkpoint import surviving_full_disk
+from enas.checkpoint import NOT_SAVED, SAVED, saved_unless_refused
 from enas.configs import Phase, ScheduleConfig
 from enas.draw import drawing_array
 from enas.errors import SearchFailed, Stopped
-from enas.failures import LIMITS, NOT_FINITE, Failure, describe, failures
+from enas.failures import LIMITS, STEEP, Failure, describe, failures
 from enas.paths import PathRule
 from enas.spaces.base import SearchSpace
 from enas.system import memory_metrics
@@ -68,7 +68,8 @@ class Position:
         num_architectures: architectures run so far, trained or measured; the x axis of all metrics.
         num_measured: architectures measured for rewards so far, the budget that strategies are compared on.
         num_failed: architectures that failed so far, in training or when measured (see `enas.failures`).
-        failed_in_a_row: of each phase, how many of its last ones did; that measuring works does not make a training sound.
+        failed_in_a_row: of each phase and kind of failure, how many training steps or measured architectures failed since one of
+            the phase went well; that measuring works does not make a training sound.
         best_reward: the highest reward so far; None before the first.
     """
 
@@ -78,7 +79,7 @@ class Position:
     num_architectures: int = 0
     num_measured: int = 0
     num_failed: int = 0
-    failed_in_a_row: dict[str, int] = field(default_factory=lambda: {"shared": 0, "controller": 0})
+    failed_in_a_row: dict[str, dict[str, int]] = field(default_factory=lambda: {"shared": {}, "controller": {}})
     best_reward: float | None = None
 
 
@@ -161,7 +162,7 @@ class Search:
             self._collect("shared/grad_norm", measured["grad_norm"][:1])
             self._collect("shared/lr", measured["learning_rate"][:1])
             if not any(failed) and not np.isfinite(measured["grad_norm"][0]):
-                failed = [NOT_FINITE] * len(failed)  # finite losses, but a gradient that is not
+                failed = [STEEP] * len(failed)
             self._record("shared", paths.tokens, rewards, measured["train_accuracy"], failed)
             self.position.shared_steps += 1
             self._after_step("shared", self.position.shared_steps, self.shared_steps)
@@ -211,23 +212,28 @@ class Search:
 
     def _count_failures(self, phase: Phase, tokens: IntArray, failed: Sequence[Failure | None]) -> None:
         """Count architectures that failed; raise SearchFailed where one is the last that may."""
-        in_a_row = self.position.failed_in_a_row
-        for row, failure in zip(tokens, failed, strict=True):
-            in_a_row[phase] = in_a_row[phase] + 1 if failure else 0
-            self.position.num_failed += bool(failure)
-            if failure and in_a_row[phase] >= LIMITS[failure]:
+        self.position.num_failed += sum(failure is not None for failure in failed)
+        outcomes = list(zip(tokens, failed, strict=True))
+        if phase == "shared":  # the paths of a step fail together: one that fails takes the step with it
+            outcomes = [next((outcome for outcome in outcomes if outcome[1] is not None), outcomes[0])]
+        in_a_row = self.position.failed_in_a_row[phase]
+        for row, failure in outcomes:
+            if failure is None:
+                in_a_row.clear()
+                continue
+            in_a_row[failure] = in_a_row.get(failure, 0) + 1
+            if in_a_row[failure] >= LIMITS[failure]:
+                what = "training steps" if phase == "shared" else "measurements"
                 architecture = describe(self.space, self.space.decode(row))
-                raise SearchFailed(
-                    f"{in_a_row[phase]} architectures in a row failed in phase {phase}, the last with {failure}: {architecture}"
-                )
+                raise SearchFailed(f"{in_a_row[failure]} {what} in a row failed, the last with {failure}: {architecture}")
 
     def _after_step(self, phase: Phase, done: int, total: int) -> None:
         if done % LOG_EVERY == 0 or done == total:
             self._log(phase)
         self._on_step(self.position)
         if self._should_stop():
-            self.checkpoint()
-            raise Stopped(f"stopped in epoch {self.position.epoch + 1} of {self.epochs}")
+            saved = self.checkpoint()
+            raise Stopped(f"stopped in epoch {self.position.epoch + 1} of {self.epochs}, {SAVED if saved else NOT_SAVED}")
         if time.monotonic() - self._last_save >= 60 * self.schedule.checkpoint_minutes:
             self.checkpoint()
 
@@ -287,12 +293,15 @@ class Search:
         title = f"most frequent choices, epoch {self.position.epoch + 1}"
         self.tracker.image("architecture/most_frequent", drawing_array(graph, title=title), step=step)
 
-    def checkpoint(self) -> None:
-        """Write everything that the search needs to go on; where the disk refuses, warn and go on with the old checkpoint."""
-        with surviving_full_disk():
-            self.tracker.flush()
-            self._save(self.state_dict())
+    def checkpoint(self) -> bool:
+        """Write everything that the search needs to go on; where the disk refuses, warn and go on with the old checkpoint.
+
+        Returns: whether it was written.
+        """
+        self.tracker.flush()
+        saved = saved_unless_refused(lambda: self._save(self.state_dict()))
         self._last_save = time.monotonic()
+        return saved
 
     def state_dict(self) -> State:
         """Return all state: position, collected metrics, every part's state, file positions."""

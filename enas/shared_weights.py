@@ -185,12 +185,12 @@ class SharedWeights:
         result = none_if_out_of_memory(compute)
         if result is not None:
             return result
-        self._warn_of_memory(architecture)
+        self._warn_of_memory(architecture, "training step skipped")
         nan = torch.full((), torch.nan, device=self.device)
         return nan, nan
 
-    def _warn_of_memory(self, architecture: Any) -> None:
-        warnings.warn(f"out of memory, left out: {describe(self.space, architecture)}", RuntimeWarning, stacklevel=2)
+    def _warn_of_memory(self, architecture: Any, consequence: str) -> None:
+        warnings.warn(f"out of memory, {consequence}: {describe(self.space, architecture)}", RuntimeWarning, stacklevel=2)
 
     def evaluate(self, architectures: Sequence[Any]) -> Evaluation:
         """Measure architectures on validation minibatches, as rewards are; the next call reads the next minibatches.
@@ -245,7 +245,7 @@ class SharedWeights:
         result = none_if_out_of_memory(compute)
         if result is not None:
             return result
-        self._warn_of_memory(architecture)
+        self._warn_of_memory(architecture, "not measured")
         return torch.full((1, 2), torch.nan, device=self.device), 0
 
     def _score(self, architectures: Sequence[Any], batches: Iterable[Batch]) -> tuple[Tensor, int]:

@@ -57,9 +57,9 @@ def _require_same_settings(own: ChildConfig, other: ChildConfig) -> None:
     if type(own) is not type(other):
         raise ValueError(f"expected settings of the same space, {type(own).__name__}, got {type(other).__name__}")
     for field in fields(own):  # type: ignore[arg-type]
-        expected, actual = getattr(own, field.name), getattr(other, field.name)
-        if expected != actual:
-            raise ValueError(f"child.{field.name}: expected {expected}, got {actual}")
+        ours, theirs = getattr(own, field.name), getattr(other, field.name)
+        if ours != theirs:
+            raise ValueError(f"child.{field.name}: expected {theirs}, as in the other run, got {ours}")
 
 
 def _shaped_by_data(shared: SharedWeights) -> set[str]:

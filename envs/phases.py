@@ -2,8 +2,8 @@
 
 `shared`: one training step of the shared weights on the given paths; the reward is the accuracy on the training minibatch (no
 validation forward). `controller`: the weights are frozen; the reward comes from validation minibatches. `both`: train, then
-measure, for RL libraries that know no phases. In each of them an architecture whose loss is not finite, or that does not fit in
-memory, gets the reward `FLOOR`; its loss in the info says so (see `enas.failures`).
+measure, for RL libraries that know no phases. In each of them an architecture whose loss or gradient is not finite, or that does
+not fit in memory, gets the reward `FLOOR`; loss and gradient norm in the info say so (see `enas.failures`).
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class PhaseRunner:
         info["train_accuracy"], info["train_loss"] = accuracy, loss
         info["grad_norm"] = grad_norm * everyone
         info["learning_rate"] = metrics.learning_rate * everyone
-        return _floored(accuracy, loss=loss)
+        steep = np.isfinite(loss).all() and not np.isfinite(grad_norm)  # no path's loss tells that the step failed
+        return np.full(len(tokens), FLOOR) if steep else _floored(accuracy, loss=loss)
 
     def _measure(self, tokens: IntArray, info: dict[str, FloatArray]) -> FloatArray:
         evaluation = self.shared.evaluate([self.shared.space.decode(row) for row in tokens])

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 import torch
+import yaml
 
 from controllers import CONTROLLERS
 from enas.assemble import make_shared_weights
@@ -27,7 +28,7 @@ from enas.datasets import load_data
 from enas.datasets.images import ImageData, ImageSplit
 from enas.derive import Candidate, rank_candidates
 from enas.draw import drawing_array
-from enas.errors import SearchFailed
+from enas.errors import CheckpointError, SearchFailed
 from enas.export import Answer, save_answer
 from enas.paths import PATHS
 from enas.rewards import FLOOR, REWARDS
@@ -38,7 +39,7 @@ from enas.tracking import ArchitectureRow, Tracker, initial_state
 from enas.types import Controller, State
 from enas.warm_start import inherit_weights
 from envs.vector import SharedWeightVectorEnv
-from scripts.configuration import CONFIG_FILE, has_checkpoint, load_other, to_yaml
+from scripts.configuration import CONFIG_FILE, MAY_CHANGE, differences, has_checkpoint, load_other, to_yaml
 from scripts.folders import check_folder, claim_folder, locked
 from scripts.presets import SearchConfig
 
@@ -103,15 +104,21 @@ def build_search(
     assert isinstance(settings, CONTROLLERS[config.strategy])
     controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))
     fresh_tensors = _warm_start(config, folder, shared)
+    settings = to_yaml(config, threads=torch.get_num_threads())
     with ExitStack() as stack:
-        state = _open_folder(config, folder, stack)
+        state = _open_folder(config, folder, settings, stack)
         start = state["tracker"] if state else initial_state()
         tracker = stack.enter_context(Tracker(folder, start=start))
-        search = _make_search(config, folder, shared, controller, tracker, on_step, should_stop)
+
+        def save(state: State) -> None:
+            save_checkpoint(folder, {**state, "settings": yaml.safe_load(settings)})
+
+        search = _make_search(config, shared, controller, tracker, save, on_step, should_stop)
         if state is not None:
             search.load_state_dict(state)
         else:
             tracker.layout()
+        write_atomically(folder / CONFIG_FILE, settings)
         return Run(
             config=config,
             folder=folder,
@@ -181,30 +188,40 @@ def read_state(flag: str, folder: Path) -> State:
     state = read_checkpoint(folder)
     if state is None:
         raise ValueError(f"{flag}: expected a run that has saved a checkpoint, got {folder}, which has none")
+    if not {"position", "parts"} <= set(state) or "shared" not in state["parts"]:
+        raise CheckpointError(f"{folder}: expected the checkpoint of a search, got one with {', '.join(map(str, state))}")
     return state
 
 
-def _open_folder(config: SearchConfig, folder: Path, stack: ExitStack) -> State | None:
-    """Claim and lock the folder; return the state that a resumed run goes on from (None before its first checkpoint)."""
-    text = to_yaml(config, threads=torch.get_num_threads())
+def _open_folder(config: SearchConfig, folder: Path, settings: str, stack: ExitStack) -> State | None:
+    """Claim and lock the folder; return the state that a resumed run goes on from (None before its first checkpoint).
+
+    Raises: ValueError or CheckpointError where the checkpoint is not this run's, before anything is cut back to it.
+    """
     if config.resume is None:
-        claim_folder(folder, text)
+        claim_folder(folder, settings)
         stack.enter_context(locked(folder, flag="--run-dir"))
         return None
     stack.enter_context(locked(folder, flag="--resume"))
     state = load_checkpoint(folder)
-    done = 0 if state is None else state["position"]["epoch"]
+    if state is None:
+        return None
+    if not {"settings", "position", "parts", "tracker"} <= set(state):
+        raise CheckpointError(f"{folder}: expected the checkpoint of a search, got one with {', '.join(map(str, state))}")
+    for path, old, new in differences(state["settings"], yaml.safe_load(settings)):
+        if path not in MAY_CHANGE:
+            raise ValueError(f"{folder / CONFIG_FILE}: expected {path} {old} as in the run's checkpoint, got {new}")
+    done = state["position"]["epoch"]
     require(config.epochs >= done, "--epochs", f"at least {done}, the epochs already completed", config.epochs)
-    write_atomically(folder / CONFIG_FILE, text)
     return state
 
 
 def _make_search(
     config: SearchConfig,
-    folder: Path,
     shared: SharedWeights,
     controller: Controller,
     tracker: Tracker,
+    save: Callable[[State], None],
     on_step: Callable[[Search], None],
     should_stop: Callable[[], bool],
 ) -> Search:
@@ -225,7 +242,7 @@ def _make_search(
         epochs=config.epochs,
         tracker=tracker,
         parts={"shared": shared},
-        save=lambda state: save_checkpoint(folder, state),
+        save=save,
         on_step=tell,
         should_stop=should_stop,
     )

@@ -76,7 +76,12 @@ def _default(values: Mapping[str, Any]) -> SearchConfig:
 
 def parse_flags(kind: type[ConfigT], default: ConfigT, arguments: Sequence[str]) -> ConfigT:
     """Read flags over a default configuration; of a flag given twice the last counts."""
-    return tyro.cli(kind, default=default, args=list(arguments), config=(tyro.conf.FlagConversionOff,))
+    return tyro.cli(kind, prog=program(), default=default, args=list(arguments), config=(tyro.conf.FlagConversionOff,))
+
+
+def program() -> str:
+    """Return how the running command is called."""
+    return f"python3 scripts/run.py {Path(sys.argv[0]).stem}"
 
 
 def _parse_over_file(

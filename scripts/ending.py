@@ -6,31 +6,38 @@ SIGTERM). See `enas.errors`.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
-from enas.errors import CheckpointError, SearchFailed, Stopped, TrainingFailed
+from enas.atomic_file import DISK_REFUSALS
+from enas.errors import CheckpointError, Interrupted, SearchFailed, Stopped, TrainingFailed
 from scripts.stopping import StopRequest
-
-_REFUSED_BY_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def fail(message: str, *, status: int = 2) -> NoReturn:
     """Print an error and exit."""
-    sys.stderr.write(f"error: {message}\n")
+    _say(f"error: {message}")
     raise SystemExit(status)
+
+
+def _say(line: str) -> None:
+    """Write a line to standard error, if somebody is still there to read it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def run_command(main: Callable[[StopRequest], None]) -> None:
     """Run a command; it is given what says whether to stop. Whatever ends it early becomes a message and an exit status."""
     stop = StopRequest()
-    formatwarning, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
-        with stop.installed():
+        with _short_messages(), stop.installed():
             main(stop)
     except ValueError as error:
         fail(str(error))
@@ -39,16 +46,30 @@ def run_command(main: Callable[[StopRequest], None]) -> None:
     except (SearchFailed, TrainingFailed) as error:
         fail(str(error), status=1)
     except OSError as error:
-        if error.errno not in _REFUSED_BY_DISK:
+        if error.errno not in DISK_REFUSALS:
             raise
         fail(f"{error}; what was saved before is kept", status=1)
-    except (Stopped, KeyboardInterrupt) as error:
+    except (Stopped, Interrupted, KeyboardInterrupt) as error:
         number = stop.signal or signal.SIGINT
-        what = f"{error}, saved" if isinstance(error, Stopped) else "interrupted, the last checkpoint is kept"
-        sys.stderr.write(f"{signal.Signals(number).name}: {what}; go on with --resume or the same command\n")
+        what = str(error) if isinstance(error, Stopped) else "interrupted"
+        _say(f"{signal.Signals(number).name}: {what}{stop.hint and f'; {stop.hint}'}")
         raise SystemExit(128 + number) from None
+
+
+@contextmanager
+def _short_messages() -> Iterator[None]:
+    """Within the block warnings take a line each, and so do threads that end because the disk refuses (TensorBoard's writer)."""
+    formatwarning, excepthook = warnings.formatwarning, threading.excepthook
+
+    def report(hook: threading.ExceptHookArgs) -> None:
+        if not (isinstance(hook.exc_value, OSError) and hook.exc_value.errno in DISK_REFUSALS):
+            excepthook(hook)
+
+    warnings.formatwarning, threading.excepthook = _one_line, report
+    try:
+        yield
     finally:
-        warnings.formatwarning = formatwarning
+        warnings.formatwarning, threading.excepthook = formatwarning, excepthook
 
 
 def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:

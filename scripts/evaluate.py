@@ -22,8 +22,9 @@ from rich.text import Text
 from enas.configs import DeviceName, require
 from enas.datasets import check_source
 from scripts.architectures import read_written
-from scripts.configuration import load_other
+from scripts.configuration import load_other, program
 from scripts.ending import run_command
+from scripts.folders import check_writable
 from scripts.presets import SearchConfig
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def main() -> None:
 
 def parse_evaluate(arguments: Sequence[str]) -> Request:
     """Read a command line, the run's settings and the architectures, without PyTorch. Raises ValueError naming the mistake."""
-    command = tyro.cli(EvaluateCommand, args=list(arguments), config=(tyro.conf.FlagConversionOff,))
+    command = tyro.cli(EvaluateCommand, prog=program(), args=list(arguments), config=(tyro.conf.FlagConversionOff,))
     config = load_other("--run", command.run)
     config = replace(
         config,
@@ -114,9 +115,17 @@ def parse_evaluate(arguments: Sequence[str]) -> Request:
     written = [one for given in command.architecture for one in read_written(given)]
     architectures = [(one.name, one.member_of(space)) for one in written]
     check_source(config.data, config.data_dir, **asdict(config.split))
-    if command.json is not None and (command.json.is_dir() or not command.json.parent.is_dir()):
-        raise ValueError(f"--json: expected a file in a folder that exists, got {command.json}")
+    if command.json is not None:
+        _check_target(command.json, command.run)
     return Request(command=command, config=config, architectures=architectures)
+
+
+def _check_target(file: Path, run: Path) -> None:
+    if file.is_dir() or not file.parent.is_dir():
+        raise ValueError(f"--json: expected a file in a folder that exists, got {file}")
+    if file.resolve().is_relative_to(run.resolve()):
+        raise ValueError(f"--json: expected a file outside the run's folder, which is only read, got {file}")
+    check_writable(file.parent, flag="--json", folder=file)
 
 
 def run_evaluate(request: Request) -> None:

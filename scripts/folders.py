@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from enas.atomic_file import removed_on_failure
 from scripts.configuration import CONFIG_FILE, MAY_CHANGE, differences, read_config, to_yaml
 from scripts.presets import SearchConfig
 from scripts.run import try_lock
@@ -58,7 +59,7 @@ def check_writable(nearest: Path, *, flag: str, folder: Path) -> None:
     try:
         Path(tempfile.mkdtemp(prefix=".writable-", dir=nearest)).rmdir()
     except OSError as error:
-        raise ValueError(f"{flag}: expected a folder that can be written, got {folder}: {error}") from error
+        raise ValueError(f"{flag}: expected a place that can be written, got {folder}: {error}") from error
 
 
 @contextmanager
@@ -102,10 +103,12 @@ def _check_resumed(config: SearchConfig, folder: Path) -> None:
 
 def claim_folder(folder: Path, text: str) -> None:
     """Make a new run's folder and its config.yaml; of two processes that try at once, one gets the ValueError."""
+    config = folder / CONFIG_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / CONFIG_FILE).open("x", encoding="utf-8", newline="\n") as file:
+        with config.open("x", encoding="utf-8", newline="\n") as file, removed_on_failure(config):
             file.write(text)
+            file.flush()
     except FileExistsError as error:
         raise ValueError(f"--run-dir: expected a new folder, got {folder}, which another run has just taken") from error
     except OSError as error:

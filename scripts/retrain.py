@@ -121,6 +121,7 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     )
     recipe.training(architecture, 0)  # raises for a recipe that doesn't fit the data, before the folder is claimed
     with _claimed(command):
+        stop.hint = "go on with the same command"
         with stop.deferred():
             rows = train_all(recipe, architecture, command.run_dir, console, name="architecture", should_stop=stop)
         print_rows(rows)
@@ -133,7 +134,8 @@ def _claimed(command: RetrainCommand) -> Iterator[None]:
 
     values: dict[str, Any] = {name: value for name, value in asdict(command).items() if name not in ("run_dir", "device")}
     file, text = command.run_dir / "retrain.yaml", as_yaml(values)
-    if file.exists() and as_yaml(read_config(file)) != text:
+    holds_others = command.run_dir.is_dir() and any(command.run_dir.iterdir())
+    if as_yaml(read_config(file)) != text if file.exists() else holds_others:
         raise ValueError(f"--run-dir: expected a new folder or that of the same command, got {command.run_dir}")
     try:
         command.run_dir.mkdir(parents=True, exist_ok=True)

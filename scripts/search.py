@@ -28,8 +28,6 @@ def run_search(config: SearchConfig, console: Console, stop: StopRequest | None 
     from scripts.build import build_search, derive_answer
     from scripts.finish import print_answer, retrain_and_report
 
-    note = f"Run folder: {folder}   watch it: tensorboard --logdir {folder.parent}"
-    console.print(note, soft_wrap=True, markup=False, highlight=False)
     bar = ProgressBar(console, unit="steps")
 
     def show(search: Search) -> None:
@@ -39,6 +37,11 @@ def run_search(config: SearchConfig, console: Console, stop: StopRequest | None 
         bar.show(search.steps_done, search.num_steps, text=text)
 
     with build_search(config, folder, on_step=show, should_stop=stop) as run:
+        stop.hint = f"go on with --resume {folder}"
+        note = f"Run folder: {folder}   watch it: .venv/bin/tensorboard --logdir {folder.parent}"
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
+        if config.resume is not None and not run.resumed:
+            console.print("No checkpoint yet: starting over")
         if config.warm_start is not None and not run.resumed:
             fresh = f", but for {', '.join(run.fresh_tensors)}, which follow from the data" if run.fresh_tensors else ""
             note = f"Shared weights: those of {config.warm_start}{fresh}"

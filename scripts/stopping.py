@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from enas.errors import Interrupted
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # not every system has all of them
 _SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it, and a second signal leaves no time to show it again
@@ -19,15 +21,18 @@ class StopRequest:
     """Whether a signal has asked the command to stop. Called without arguments it says so: work asks it after each step.
 
     Within `deferred` the work goes on to the end of its step. Anywhere else nothing needs saving, and the signal raises
-    KeyboardInterrupt where it arrives.
+    `Interrupted` where it arrives.
 
     Attributes:
         signal: the number of the signal that came, or None.
+        hint: how to go on after a stop, as soon as there is something to go on with.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.hint = ""
         self._is_deferred = False
+        self._installed: list[int] = []
 
     def __call__(self) -> bool:
         """Return whether to stop."""
@@ -40,6 +45,7 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             numbers = []
         old = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
+        self._installed = list(old)
         for number in old:
             signal.signal(number, self._receive)
         try:
@@ -57,14 +63,14 @@ class StopRequest:
         finally:
             self._is_deferred = False
         if self():
-            raise KeyboardInterrupt
+            raise Interrupted
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        for name in _NAMES:
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_DFL)
+        for other in self._installed:  # and no other: what is ignored stays so
+            signal.signal(other, signal.SIG_DFL)
         if not self._is_deferred:
-            raise KeyboardInterrupt
-        # sys.stderr may be in the middle of a write that this handler interrupted.
-        os.write(2, (_SHOW_CURSOR if sys.stderr.isatty() else b"") + _NOTE)
+            raise Interrupted
+        with contextlib.suppress(OSError):  # the terminal may be gone: nobody reads the note, and the state is saved all the same
+            # Not by sys.stderr, which may be in the middle of a write that this handler interrupted.
+            os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + _NOTE)

@@ -46,6 +46,7 @@ def run_seeds(arguments: Sequence[str], stop: StopRequest) -> None:
         )
     config = parse_search(without_flag("--seeds", arguments))
     folder = config.run_dir or Path("runs") / f"versus-uniform-{config.preset}-{config.strategy}"
+    stop.hint = "go on with the same command"
     rows = [measure_seed(replace(config, seed=seed), folder / f"seed-{seed}", stop) for seed in range(int(given))]
     print_result(rows)
 

@@ -27,7 +27,7 @@ from enas.checkpoint import (
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
-    surviving_full_disk,
+    saved_unless_refused,
 )
 from enas.errors import CheckpointError
 from enas.types import State
@@ -376,12 +376,11 @@ def refusing(method: str, *, after: int) -> Iterator[None]:
 def test_refusing_disk_leaves_an_intact_state_and_no_temporary_file(method, after, tmp_path):
     saved(tmp_path, 2)
     warns = pytest.warns(RuntimeWarning, match=r"no checkpoint could be saved \(.*No space left")
-    with refusing(method, after=after), warns, surviving_full_disk():
-        save_checkpoint(tmp_path, state_of(3))
+    with refusing(method, after=after), warns:
+        assert not saved_unless_refused(lambda: save_checkpoint(tmp_path, state_of(3)))
     assert {path.name for path in tmp_path.iterdir()} <= {CURRENT, PREVIOUS, HASHES}
     assert number_of(load_checkpoint(tmp_path)) == 2
-    with surviving_full_disk():
-        save_checkpoint(tmp_path, state_of(4))
+    assert saved_unless_refused(lambda: save_checkpoint(tmp_path, state_of(4)))
     assert number_of(load_checkpoint(tmp_path)) == 4
 
 

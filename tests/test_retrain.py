@@ -129,7 +129,7 @@ def test_training_asked_to_stop_saves_at_once_and_goes_on_from_there(event, make
     undisturbed, stopped, resumed = make(), make(), make()
     undisturbed.run(tmp_path / "undisturbed")
     questions = iter(range(1, 1000))
-    with pytest.raises(Stopped, match=r"stopped in epoch \d of 3"):
+    with pytest.raises(Stopped, match=r"stopped in epoch \d of 3 of the training .*, saved"):
         stopped.run(tmp_path, should_stop=lambda: next(questions) >= event)
     assert not (tmp_path / "result.json").exists()
     steps = []

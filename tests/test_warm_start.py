@@ -138,11 +138,11 @@ class OtherConfig(MacroConfig):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        (replace(CHILD, filters=6), "child.filters: expected 6, got 4"),
-        (replace(CHILD, num_layers=2), "child.num_layers: expected 2, got 3"),
-        (replace(CHILD, filters=6, num_layers=4), "child.num_layers: expected 4, got 3"),
-        (replace(CHILD, double_filters=True), "child.double_filters: expected True, got False"),
-        (replace(CHILD, operations=("conv3x3", "max3x3")), "child.operations: expected ('conv3x3', 'max3x3'), got ('conv3x3', "),
+        (replace(CHILD, filters=6), "child.filters: expected 4, as in the other run, got 6"),
+        (replace(CHILD, num_layers=2), "child.num_layers: expected 3, as in the other run, got 2"),
+        (replace(CHILD, filters=6, num_layers=4), "child.num_layers: expected 3, as in the other run, got 4"),
+        (replace(CHILD, double_filters=True), "child.double_filters: expected False, as in the other run, got True"),
+        (replace(CHILD, operations=("conv3x3", "max3x3")), "as in the other run, got ('conv3x3', 'max3x3')"),
         (OtherConfig(num_layers=3, filters=6), "expected settings of the same space, OtherConfig, got MacroConfig"),
     ],
 )
@@ -312,8 +312,11 @@ def refused(source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--warm-start source --child.filters 8", "--warm-start source: child.filters: expected 8, got 4"),
-        ("--warm-start source --child.num-layers 4", "--warm-start source: child.num_layers: expected 4, got 3"),
+        ("--warm-start source --child.filters 8", "--warm-start source: child.filters: expected 4, as in the other run, got 8"),
+        (
+            "--warm-start source --child.num-layers 4",
+            "--warm-start source: child.num_layers: expected 3, as in the other run, got 4",
+        ),
         ("--warm-start missing", "--warm-start: expected the folder of a run with a config.yaml, got missing"),
         ("--warm-start empty", "--warm-start: expected the folder of a run with a config.yaml, got empty"),
         ("--warm-start source/config.yaml", "--warm-start: expected the folder of a run with a config.yaml, got source/config"),

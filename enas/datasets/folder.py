@@ -134,7 +134,7 @@ def _layout(folder: Path) -> _Listing:
     by_name = {part.name.lower(): part for part in parts}
     if {"train", "test"} <= set(by_name):
         return _given_splits(folder, parts, by_name)
-    if parts and set(by_name) <= _SPLIT_NAMES:
+    if parts and (set(by_name) <= _SPLIT_NAMES or ("train" in by_name and _holds_folders_only(by_name["train"]))):
         got = _named(part.name for part in parts)
         raise ValueError(f"{folder}: expected the folders train and test (val may stand beside them), got {got}")
     classes = _classes(folder, at_least=3, what="to train, validate and test on")
@@ -209,6 +209,12 @@ def _order(name: str) -> tuple[list[str | int], str]:
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(part for part in folder.iterdir() if _is_visible(part.name) and part.is_dir())
+
+
+def _holds_folders_only(folder: Path) -> bool:
+    """Whether a folder looks like a split, not like a class: trains are a class in some data sets."""
+    members = [member for member in folder.iterdir() if _is_visible(member.name)]
+    return bool(members) and all(member.is_dir() for member in members)
 
 
 def _is_visible(name: str) -> bool:

@@ -91,6 +91,13 @@ def test_folder_of_validation_images_is_the_validation_split(train: str, valid: 
         load_data(f"folder:{root}", data_dir=Path("data"), num_valid=2)
 
 
+def test_split_beside_classes_is_not_taken_for_a_class(root: Path) -> None:
+    for name in ("train/a", "train/b", "c"):
+        write(root / name, numbered(5))
+    with pytest.raises(ValueError, match=r"expected the folders train and test .*, got c, train"):
+        load_data(f"folder:{root}", data_dir=Path("data"))
+
+
 def test_classes_called_train_and_plane_are_classes(root: Path) -> None:
     for name in ("plane", "train"):
         write(root / name, numbered(5))

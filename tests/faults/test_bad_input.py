@@ -46,7 +46,7 @@ MISTAKES = {
         "--resume used",
         f"--resume: expected a folder that nothing else uses, got used, in use by process {os.getpid()}",
     ),
-    "read-only folder": ("--run-dir READ_ONLY/run", "--run-dir: expected a folder that can be written, got READ_ONLY/run"),
+    "read-only folder": ("--run-dir READ_ONLY/run", "--run-dir: expected a place that can be written, got READ_ONLY/run"),
 }
 
 

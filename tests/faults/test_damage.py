@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +55,40 @@ def test_run_without_an_intact_checkpoint_ends_with_3(commands: Any, calm_run: P
         assert f"error: {name}: no checkpoint is intact; {CURRENT} is damaged, {PREVIOUS} is damaged" in done.stderr
         assert "Traceback" not in done.stderr
         assert {path: path.read_bytes() for path in before} == before
+
+
+def test_checkpoints_that_are_listed_but_gone_are_missed(commands: Any, calm_run: Path):
+    run = Path(shutil.copytree(calm_run, commands.folder / "run"))
+    for file in (CURRENT, PREVIOUS):
+        (run / file).unlink()
+    record = (run / "architectures.jsonl").read_bytes()
+    done = commands.run("search", "--resume", "run")
+    assert done.returncode == 3
+    assert "run: no checkpoint is intact; checkpoint.sha256 lists what is not there" in done.stderr
+    assert (run / "architectures.jsonl").read_bytes() == record
+
+
+def test_checkpoint_of_another_run_is_refused_before_anything_is_cut(commands: Any, calm_run: Path):
+    run = Path(shutil.copytree(calm_run, commands.folder / "run"))
+    assert commands.search("--child.filters", "6", "--epochs", "1", "--retrain.epochs", "0", "--run-dir", "other").returncode == 0
+    for file in (commands.folder / "other").glob("checkpoint*"):
+        shutil.copy(file, run / file.name)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "lock"}
+    done = commands.run("search", "--resume", "run")
+    assert done.returncode == 2
+    assert "run/config.yaml: expected child.filters 6 as in the run's checkpoint, got 4" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("state", [[1, 2], {"a": 1}], ids=str)
+def test_file_that_is_no_checkpoint_of_a_search_ends_with_3(state: Any, commands: Any, calm_run: Path):
+    run = Path(shutil.copytree(calm_run, commands.folder / "run"))
+    (run / PREVIOUS).unlink()
+    torch.save(state, run / CURRENT)
+    (run / "checkpoint.sha256").write_text(f"{hashlib.sha256((run / CURRENT).read_bytes()).hexdigest()}  {CURRENT}\n")
+    done = commands.run("search", "--resume", "run")
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 class Malicious:

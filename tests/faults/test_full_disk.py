@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -63,10 +64,39 @@ def test_search_outlives_a_disk_without_a_byte_left(commands: Any, small_disk: P
     ballast.unlink()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert not list(run.glob("*.tmp"))
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) < 20
+    assert len(list((run / "tb").iterdir())) <= 4
+    assert not list(run.rglob("*.tmp"))
     assert "no checkpoint could be saved ([Errno 28] No space left on device)" in errors
     assert "architectures.jsonl: lines wait in memory, [Errno 28] No space left on device" in errors
     done = commands.search("--epochs", "30", "--retrain.epochs", "0", "--run-dir", "calm")
     assert done.returncode == 0
     for name in ("architectures.jsonl", "best_architecture.json", "best_architecture.safetensors"):
         assert (run / name).read_bytes() == (commands.folder / "calm" / name).read_bytes(), name
+
+
+def test_search_stopped_on_a_full_disk_says_that_nothing_was_saved(commands: Any, small_disk: Path, count_lines: Any):
+    flags = [*commands.flags, "--epochs", "60", "--schedule.checkpoint-minutes", "60"]
+    process = commands.start("search", *flags, "--run-dir", str(small_disk / "run"))
+    assert commands.wait_for(process, lambda: count_lines(small_disk / "run" / "architectures.jsonl") > 40)
+    with (small_disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "SIGTERM: stopped in epoch" in errors
+    assert "NOT saved, since the disk refuses" in errors
+    assert not list((small_disk / "run").glob("checkpoint*"))
+
+
+def test_full_disk_at_the_start_leaves_no_half_made_run(commands: Any, small_disk: Path):
+    with (small_disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    done = commands.search("--run-dir", str(small_disk / "run"))
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    (small_disk / "ballast").unlink()
+    assert commands.search("--run-dir", str(small_disk / "run"), "--retrain.epochs", "0").returncode == 0

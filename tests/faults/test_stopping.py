@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -29,7 +30,7 @@ def test_signal_in_a_search_saves_and_exits(number: int, status: int, commands: 
     assert time.monotonic() - start < 5
     assert process.returncode == status
     assert f"{signal.Signals(number).name}: stopped in epoch" in errors
-    assert "saved; go on with --resume" in errors
+    assert "saved; go on with --resume stopped" in errors
     assert "Traceback" not in errors
     saved = count_lines(stopped / "architectures.jsonl")
     assert (stopped / "checkpoint.pt").exists()
@@ -52,6 +53,33 @@ def test_signal_in_a_training_saves_and_exits(commands: Any, assert_equal_runs: 
     assert process.returncode == 143, errors
     assert (training / "checkpoint.pt").exists()
     assert not (training / "result.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signal_saves_though_nobody_reads_what_is_said(number: int, commands: Any, count_lines: Any):
+    """A closed terminal, a dead `| tee`: the note about saving cannot be written."""
+    reader, writer = os.pipe()
+    process = commands.start("search", *commands.flags, *LONG, "--epochs", "60", "--run-dir", "run", stderr=writer)
+    os.close(writer)
+    assert commands.wait_for(process, lambda: count_lines(commands.folder / "run" / "architectures.jsonl") >= 40)
+    os.close(reader)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert (commands.folder / "run" / "checkpoint.pt").exists()
+
+
+def test_signal_that_was_ignored_stays_ignored(commands: Any, count_lines: Any):
+    process = commands.start("search", *commands.flags, *LONG, "--run-dir", "run", wrapped=["nohup"])
+    assert commands.wait_for(process, lambda: count_lines(commands.folder / "run" / "architectures.jsonl") >= 40)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)  # a logout while the state is being saved
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert (commands.folder / "run" / "checkpoint.pt").exists()
 
 
 def test_second_signal_ends_at_once(commands: Any, count_lines: Any):
