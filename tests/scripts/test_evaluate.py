@@ -308,6 +308,10 @@ def test_operation_that_the_run_leaves_out_is_named(run, refused):
             "--json: expected a file in a folder that exists, got missing/x",
         ),
         ("--run mine --architecture mine --json empty", "--json: expected a file in a folder that exists, got empty"),
+        (
+            "--run mine --architecture mine --json mine/config.yaml",
+            "--json: expected a file outside the run's folder, which is only read, got mine/config.yaml",
+        ),
         ("--run mine --architecture mine --data-dir file", "data_dir: expected a folder, got file, where file is a file"),
         ("--run mine --architecture mine --threads 0", "threads: expected at least 1, got 0"),
         ("--run mine --architecture mine --split train", "invalid choice 'train'"),

@@ -222,6 +222,14 @@ def test_arc_string_is_retrained(retrain, capsys):
     assert "n=1 gives no interval" in flat(capsys.readouterr().out)
 
 
+def test_folder_of_something_else_is_not_taken_for_trainings(retrain, tmp_path):
+    other = tmp_path / "photos"
+    (other / "cats").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"--run-dir: expected a new folder or that of the same command, got .*photos"):
+        retrain("0", "--child.num-layers", "1", "--child.filters", "4", "--split.num-train", "50", folder=other)
+    assert [path.name for path in other.iterdir()] == ["cats"]
+
+
 def test_same_command_reads_back_and_another_is_refused(retrain, tmp_path):
     flags = ["--child.num-layers", "1", "--child.filters", "4", "--split.num-train", "50"]
     folder = retrain("0", *flags)
