@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,33 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float | None) ->
         scale = (largest / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, scale)
     return norm
+
+
+def guarded_step(
+    optimizer: torch.optim.Optimizer,
+    weights: Iterable[nn.Parameter],
+    losses: Tensor,
+    *,
+    learning_rate: float,
+    grad_clip: float | None,
+    undo: Callable[[Tensor], None],
+) -> tuple[Tensor, Tensor]:
+    """Clip the gradients and take a step, unless a loss or the gradient's norm is not finite: then nothing moves.
+
+    Args:
+        losses: that the gradients are of, any shape.
+        learning_rate: of this step.
+        grad_clip: see `clip_gradients`.
+        undo: told whether the step failed, a boolean scalar on the device; puts back what the forward pass has changed.
+
+    Returns: the gradient's norm before clipping, and whether the step failed, scalars on the device.
+    """
+    norm = clip_gradients(weights, grad_clip)
+    failed = ~(losses.isfinite().all() & norm.isfinite().to(losses.device))
+    set_learning_rate(optimizer, learning_rate)
+    step_unless(failed, optimizer)
+    undo(failed)
+    return norm, failed
 
 
 def step_unless(failed: Tensor, optimizer: torch.optim.Optimizer) -> None:

@@ -31,7 +31,7 @@ from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
 from enas.errors import Stopped, TrainingFailed
 from enas.failures import describe, none_if_out_of_memory
-from enas.optimization import clip_gradients, make_sgd, set_learning_rate, step_unless
+from enas.optimization import guarded_step, make_sgd
 from enas.schedules import cosine
 from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig
@@ -136,11 +136,14 @@ class Retraining:
             output = self.child(batch.images, self.architecture, generator=generator)
         loss = nn.functional.cross_entropy(output.logits.float(), batch.labels)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = clip_gradients(self.child.parameters(), self.config.grad_clip)
-        failed = ~(loss.isfinite() & norm.isfinite())
-        set_learning_rate(self.optimizer, self.learning_rate)
-        step_unless(failed, self.optimizer)
-        undo_averages(failed, self._norms, averages)
+        _, failed = guarded_step(
+            self.optimizer,
+            self.child.parameters(),
+            loss,
+            learning_rate=self.learning_rate,
+            grad_clip=self.config.grad_clip,
+            undo=lambda failed: undo_averages(failed, self._norms, averages),
+        )
         self.epoch_losses.append(torch.where(failed, torch.nan, loss.detach()))
         self.step += 1
 

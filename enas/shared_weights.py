@@ -32,7 +32,7 @@ from enas.datasets.batches import Batch, BatchStream
 from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
 from enas.failures import describe, none_if_out_of_memory
-from enas.optimization import clip_gradients, make_sgd, set_learning_rate, step_unless
+from enas.optimization import guarded_step, make_sgd
 from enas.schedules import cosine_restarts
 from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig, SearchSpace
@@ -159,11 +159,14 @@ class SharedWeights:
         ]
         loss, accuracy = (torch.stack(values) for values in zip(*results, strict=True))
         learning_rate = self.learning_rate
-        grad_norm = clip_gradients(self._weights, self.config.grad_clip)
-        failed = ~(loss.isfinite().all() & grad_norm.isfinite().to(loss.device))
-        set_learning_rate(self.optimizer, learning_rate)
-        step_unless(failed, self.optimizer)
-        undo_averages(failed, self._norms, averages)
+        grad_norm, failed = guarded_step(
+            self.optimizer,
+            self._weights,
+            loss,
+            learning_rate=learning_rate,
+            grad_clip=self.config.grad_clip,
+            undo=lambda failed: undo_averages(failed, self._norms, averages),
+        )
         self.num_train_steps += 1
         return TrainMetrics(loss=loss, accuracy=accuracy, grad_norm=grad_norm, failed=failed, learning_rate=learning_rate)
 

@@ -9,12 +9,12 @@ network = load_derived(Path("runs/mine"))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import yaml
@@ -39,7 +39,7 @@ from enas.tracking import ArchitectureRow, Tracker, initial_state
 from enas.types import Controller, State
 from enas.warm_start import inherit_weights
 from envs.vector import SharedWeightVectorEnv
-from scripts.configuration import CONFIG_FILE, MAY_CHANGE, differences, has_checkpoint, load_other, to_yaml
+from scripts.configuration import CONFIG_FILE, forbidden_changes, has_checkpoint, load_other, to_yaml
 from scripts.folders import check_folder, claim_folder, locked
 from scripts.presets import SearchConfig
 
@@ -104,21 +104,28 @@ def build_search(
     assert isinstance(settings, CONTROLLERS[config.strategy])
     controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))
     fresh_tensors = _warm_start(config, folder, shared)
-    settings = to_yaml(config, threads=torch.get_num_threads())
+    text = to_yaml(config, threads=torch.get_num_threads())
+    settings = yaml.safe_load(text)
     with ExitStack() as stack:
-        state = _open_folder(config, folder, settings, stack)
+        state = None
+        if config.resume is None:
+            claim_folder(folder, text)
+            stack.enter_context(locked(folder, flag="--run-dir"))
+        else:
+            state = _resume(config, folder, settings, stack)
         start = state["tracker"] if state else initial_state()
         tracker = stack.enter_context(Tracker(folder, start=start))
 
         def save(state: State) -> None:
-            save_checkpoint(folder, {**state, "settings": yaml.safe_load(settings)})
+            save_checkpoint(folder, {**state, "settings": settings})
 
         search = _make_search(config, shared, controller, tracker, save, on_step, should_stop)
         if state is not None:
             search.load_state_dict(state)
         else:
             tracker.layout()
-        write_atomically(folder / CONFIG_FILE, settings)
+        if config.resume is not None:
+            write_atomically(folder / CONFIG_FILE, text)
         return Run(
             config=config,
             folder=folder,
@@ -193,24 +200,19 @@ def read_state(flag: str, folder: Path) -> State:
     return state
 
 
-def _open_folder(config: SearchConfig, folder: Path, settings: str, stack: ExitStack) -> State | None:
-    """Claim and lock the folder; return the state that a resumed run goes on from (None before its first checkpoint).
+def _resume(config: SearchConfig, folder: Path, settings: Mapping[str, Any], stack: ExitStack) -> State | None:
+    """Lock a run's folder; return the state that it goes on from, None before its first checkpoint.
 
     Raises: ValueError or CheckpointError where the checkpoint is not this run's, before anything is cut back to it.
     """
-    if config.resume is None:
-        claim_folder(folder, settings)
-        stack.enter_context(locked(folder, flag="--run-dir"))
-        return None
     stack.enter_context(locked(folder, flag="--resume"))
     state = load_checkpoint(folder)
     if state is None:
         return None
     if not {"settings", "position", "parts", "tracker"} <= set(state):
         raise CheckpointError(f"{folder}: expected the checkpoint of a search, got one with {', '.join(map(str, state))}")
-    for path, old, new in differences(state["settings"], yaml.safe_load(settings)):
-        if path not in MAY_CHANGE:
-            raise ValueError(f"{folder / CONFIG_FILE}: expected {path} {old} as in the run's checkpoint, got {new}")
+    for path, old, new in forbidden_changes(state["settings"], settings):
+        raise ValueError(f"{folder / CONFIG_FILE}: expected {path} {old} as in the run's checkpoint, got {new}")
     done = state["position"]["epoch"]
     require(config.epochs >= done, "--epochs", f"at least {done}, the epochs already completed", config.epochs)
     return state

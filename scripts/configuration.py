@@ -154,8 +154,8 @@ def _resumed(run_dir: Path, arguments: Sequence[str]) -> SearchConfig:
         raise ValueError(f"--resume: expected the folder of a run with a {CONFIG_FILE}, got {run_dir}")
     saved = load_saved(run_dir)
     config = parse_flags(SearchConfig, saved, arguments)
-    for path, old, new in differences(asdict(saved), asdict(config)):
-        if path not in (*MAY_CHANGE, "resume"):
+    for path, old, new in forbidden_changes(asdict(saved), asdict(config)):
+        if path != "resume":
             flag = path.replace("_", "-")
             raise ValueError(f"--{flag}: a resumed run may change only --epochs and --device; expected {old}, got {new}")
     return replace(config, run_dir=run_dir)
@@ -182,6 +182,11 @@ def load_other(flag: str, run_dir: Path) -> SearchConfig:
 def has_checkpoint(run_dir: Path) -> bool:
     """Whether a folder holds a checkpoint, the newest or the one before it, intact or not."""
     return any(run_dir.glob("checkpoint*.pt"))
+
+
+def forbidden_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the `differences` that a resumed run may not have."""
+    return (change for change in differences(old, new) if change[0] not in MAY_CHANGE)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

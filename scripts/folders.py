@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from enas.atomic_file import removed_on_failure
-from scripts.configuration import CONFIG_FILE, MAY_CHANGE, differences, read_config, to_yaml
+from scripts.configuration import CONFIG_FILE, forbidden_changes, read_config, to_yaml
 from scripts.presets import SearchConfig
 from scripts.run import try_lock
 
@@ -96,9 +96,8 @@ def _check_resumed(config: SearchConfig, folder: Path) -> None:
         raise ValueError(f"--resume: expected the run's own folder {folder}, got {config.resume}")
     saved = read_config(folder / CONFIG_FILE)
     given = yaml.safe_load(to_yaml(config, threads=saved.get("threads") or 1))
-    for path, old, new in differences(saved, given):
-        if path not in MAY_CHANGE:
-            raise ValueError(f"--resume: expected {path} {old} as in {folder / CONFIG_FILE}, got {new}")
+    for path, old, new in forbidden_changes(saved, given):
+        raise ValueError(f"--resume: expected {path} {old} as in {folder / CONFIG_FILE}, got {new}")
 
 
 def claim_folder(folder: Path, text: str) -> None:
