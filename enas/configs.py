@@ -97,6 +97,8 @@ class SharedConfig:
     """Statistics of BatchNorm in a reward: of the minibatch, running averages, or recalibrated for each architecture."""
     recalibration_batches: int = 4
     """Training minibatches that `recalibrated` statistics are taken from."""
+    aux_weight: float = 0.4
+    """Weight of an auxiliary head's loss, where the network has one."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -169,6 +171,13 @@ class RetrainConfig:
     """Times the searched architecture is trained, each with another seed."""
     random: int = 0
     """Random architectures trained in the same way, for comparison."""
+    restart_epochs: int | None = None
+    """Epochs of the first of several cosine cycles, each twice as long as the one before (authors: 10); None for one cosine."""
+    aux_weight: float = 0.4
+    """Weight of an auxiliary head's loss, where the network has one."""
+    drop_path_keep_prob: float = 1.0
+    """Probability of keeping a path of the last cell at the end of training (authors, micro: .6); it is higher in earlier cells and
+    falls from 1 in proportion to the steps done. For networks of cells."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from enas.atomic_file import write_atomically
-from enas.spaces.base import Graph
+from enas.spaces.graph import Graph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -41,6 +41,8 @@ TOKENS = Form("envs.tokens:make_token_env", "envs.tokens:make_token_vector_env")
 ENVS = {
     "enas/Macro-v0": Registration("macro", ONE_SHOT),
     "enas/MacroTokens-v0": Registration("macro", TOKENS),
+    "enas/Micro-v0": Registration("micro", ONE_SHOT),
+    "enas/MicroTokens-v0": Registration("micro", TOKENS),
 }
 """Every registered environment by its id."""
 

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from enas.draw import GROUP_COLOURS, draw_figure, drawing_array, group_colours, save_drawing, to_ansi, to_dot, to_mermaid
-from enas.spaces.base import Graph, GraphNode
+from enas.spaces.graph import Graph, GraphNode
 
 SVG = "{http://www.w3.org/2000/svg}"
 OPERATIONS = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")

@@ -17,7 +17,7 @@ class Output:
 
     Attributes:
         logits: float (B, num_classes).
-        aux_logits: float (B, num_classes) of an auxiliary head, or None.
+        aux_logits: float (B, num_classes) of an auxiliary head, in training mode only, or None.
         penalty: a scalar that is added to the training loss (activation regularisers), or None.
         carry: state for the next batch of a recurrent child, or None.
     """
@@ -32,7 +32,20 @@ class Child(nn.Module, ABC):
     """A network over a search space: the supernet with every path, or the standalone network of one architecture.
 
     Both are the same class, and the standalone state dict is a subset of the supernet's by name.
+
+    Attributes:
+        drop_path_keep_prob: in (0, 1]; whoever trains sets it before each step, as it sets the training mode. A path at the end of
+            the network is kept with this probability in training mode, earlier ones with a higher one (Larsson et al. 2017).
+        has_drop_path: whether the network has paths to drop; where not, it ignores the attribute above.
     """
+
+    drop_path_keep_prob: float = 1.0
+    has_drop_path: bool = False
+
+    @property
+    def auxiliary_head(self) -> nn.Module | None:
+        """The part that only `Output.aux_logits` needs, which is no part of the network's size; None without one."""
+        return None
 
     @abstractmethod
     def forward(self, x: Tensor, architecture: Any, *, carry: Any = None, generator: torch.Generator | None = None) -> Output:

@@ -7,9 +7,11 @@ from typing import Any
 
 from enas.spaces.base import ChildConfig
 from enas.spaces.macro import MacroConfig
+from enas.spaces.micro import MicroConfig
 
 SPACES: dict[str, type[ChildConfig]] = {
     "macro": MacroConfig,
+    "micro": MicroConfig,
 }
 """Every space by its name: the configuration that makes the space and its network."""
 

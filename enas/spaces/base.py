@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 
+from enas.spaces.graph import Drawing, Graph, GraphNode
 from enas.types import Architecture, IntArray
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Decision:
         step: index into the space's steps of the LSTM step that answers this decision.
         anchors: `anchors[c]` lists the earlier steps that choice c points at; empty for `op`, `((), (s,))` for a skip.
         bias: added to the logits after the tanh, one per choice; empty means none.
+        learned_bias: initial values of a bias that the vocabulary's head learns, before the tanh; empty means that it has none.
+            All decisions of a vocabulary have the same one. Only for `op`.
+        tanh_reduce: the policy's tanh constant is divided by it for this decision.
     """
 
     name: str
@@ -47,13 +51,20 @@ class Decision:
     step: int
     anchors: tuple[tuple[int, ...], ...] = ()
     bias: tuple[float, ...] = ()
+    learned_bias: tuple[float, ...] = ()
+    tanh_reduce: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse a decision whose parts do not fit each other."""
         if not self.choices:
             raise ValueError(f"{self.name}: expected at least one choice, got none")
-        if self.bias and len(self.bias) != len(self.choices):
-            raise ValueError(f"{self.name}: expected {len(self.choices)} biases, got {len(self.bias)}")
+        for biases in (self.bias, self.learned_bias):
+            if biases and len(biases) != len(self.choices):
+                raise ValueError(f"{self.name}: expected {len(self.choices)} biases, got {len(biases)}")
+        if self.learned_bias and self.kind != "op":
+            raise ValueError(f"{self.name}: only an op decision has a learned bias, got {self.learned_bias} for {self.kind}")
+        if not self.tanh_reduce > 0:
+            raise ValueError(f"{self.name}: expected a tanh_reduce above 0, got {self.tanh_reduce}")
         if self.kind == "op":
             if self.anchors:
                 raise ValueError(f"{self.name}: an op decision has no anchors, got {self.anchors}")
@@ -81,25 +92,6 @@ class Step:
 
     input: InputRule
     anchor: AnchorRule = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphNode:
-    """A node of an architecture's drawing: `group` selects its colour, `label` is printed in it."""
-
-    label: str
-    group: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Graph:
-    """An architecture as a picture: nodes in order of computation, and edges (source, target) between their indices.
-
-    An edge from a node to the next one is part of the main chain; every other edge is drawn as an arc.
-    """
-
-    nodes: tuple[GraphNode, ...]
-    edges: tuple[tuple[int, int], ...]
 
 
 class SearchSpace(ABC, Generic[ArchitectureT]):
@@ -167,7 +159,7 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
             raise ValueError(f"{self.name}: expected whole numbers separated by blanks, got {unknown[0]!r}")
         return self.decode([int(word) for word in words])
 
-    def graph(self, architecture: ArchitectureT) -> Graph:
+    def graph(self, architecture: ArchitectureT) -> Drawing:
         """Return the drawing of an architecture.
 
         By default a node for each step that records an anchor (plus one for the output), labelled with the op choices since the

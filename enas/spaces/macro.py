@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from enas.spaces.base import ChildConfig, Decision, Graph, GraphNode, SearchSpace, Step
+from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step
+from enas.spaces.graph import Graph, GraphNode
 from enas.types import IntArray
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from enas.spaces.base import ChildConfig, Decision, GraphNode, Step
+from enas.spaces.base import ChildConfig, Decision, Step
+from enas.spaces.graph import GraphNode
 from enas.spaces.macro import MacroConfig
 
 
