@@ -1,9 +1,9 @@
-"""The ENAS policy (authors: `src/cifar10/general_controller.py`) for any list of decisions.
+"""The ENAS policy (authors: `src/cifar10/general_controller.py`, `micro_controller.py`) for any list of decisions.
 
-One LSTM without biases walks the steps of a space. A step answers its `op` decisions by a linear head per vocabulary and its
-other decisions by additive attention over the recorded anchors, score_j = v . tanh(W1 h_j + W2 h): an `input` choice takes its
-anchor's score, a `pair` the sum of two, a `skip` has the logits [-score, score]. Then logits / temperature,
-tanh_constant * tanh(logits), and the decision's own bias.
+One LSTM without biases walks the steps of a space. A step answers its `op` decisions by a linear head per vocabulary, with a
+bias where the decisions ask for a learned one, and its other decisions by additive attention over the recorded anchors,
+score_j = v . tanh(W1 h_j + W2 h): an `input` choice takes its anchor's score, a `pair` the sum of two, a `skip` has the logits
+[-score, score]. Then logits / temperature, tanh_constant / tanh_reduce * tanh(logits), and the decision's own fixed bias.
 
 N architectures are drawn as one batch: the number of kernels does not grow with N. Where the tokens are known, only the LSTM goes
 step by step, and all decisions are answered after it at once. The policy lives on the CPU, where a step this small is faster than
@@ -111,7 +111,7 @@ class LSTMPolicy(nn.Module):
         hidden: LSTM units.
         tanh_constant: logits become tanh_constant * tanh(logits); None leaves them.
         temperature: logits are divided by it before the tanh.
-        seed: of the initial weights, U(-.1, .1).
+        seed: of the initial weights, U(-.1, .1), but for learned biases, which start where the space says.
 
     Raises: ValueError for decisions that don't fit each other: an anchor that no step records, one vocabulary of two sizes.
     """
@@ -135,12 +135,15 @@ class LSTMPolicy(nn.Module):
         sizes = self._plan.vocabularies
         self.start = nn.Parameter(torch.empty(1, hidden))
         self.cell = nn.LSTMCell(hidden, hidden, bias=False)
-        self.heads = nn.ModuleDict({name: nn.Linear(hidden, size, bias=False) for name, size in sizes.items()})
+        biased = self._plan.learned_biases
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden, size, bias=name in biased) for name, size in sizes.items()})
         self.embeddings = nn.ModuleDict({name: nn.Embedding(size, hidden) for name, size in sizes.items()})
         self.attentions = nn.ModuleDict({name: _Attention(hidden) for name in self._plan.attentions})
         generator = torch.Generator().manual_seed(seed)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -INIT_RANGE, INIT_RANGE, generator=generator)
+        for name, bias in biased.items():
+            self.heads[name].load_state_dict({"bias": torch.tensor(bias)}, strict=False)
 
     @torch.no_grad()
     def sample(self, num_architectures: int, *, generator: torch.Generator) -> PolicyOutput:
@@ -239,5 +242,5 @@ class LSTMPolicy(nn.Module):
             raw = torch.stack([-scores, scores], dim=-1) if not points.terms else sum(scores[:, term] for term in points.terms)
         logits: Tensor = raw / self.temperature
         if self.tanh_constant is not None:
-            logits = self.tanh_constant * torch.tanh(logits)
+            logits = self.tanh_constant / group.tanh_reduce * torch.tanh(logits)
         return logits if group.bias is None else logits + group.bias.to(h.dtype)

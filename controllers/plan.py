@@ -31,17 +31,19 @@ class Points:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """G decisions that are answered at once: same kind, vocabulary and number of choices C.
+    """G decisions that are answered at once: same kind, vocabulary, number of choices C and reduction of the tanh constant.
 
     Attributes:
         columns: int64 (G,), their token columns.
         rows: int64 (G,), the LSTM output that answers each, out of those that the group is given; None where there is one only.
         points: None for op decisions.
         bias: float64 (G, C), or None where all are zero.
+        tanh_reduce: what the policy's tanh constant is divided by.
     """
 
     vocabulary: str
     num_choices: int
+    tanh_reduce: float
     columns: Tensor
     rows: Tensor | None
     points: Points | None
@@ -81,6 +83,7 @@ class Plan:
         groups: all decisions of the space, answered from the outputs of all steps, for known tokens.
         anchor_steps: int64 (A,), the steps that record an anchor.
         vocabularies: number of choices of each op vocabulary, sorted by name.
+        learned_biases: initial values of the bias of those heads that have one.
         attentions: the other vocabularies, sorted.
     """
 
@@ -92,6 +95,7 @@ class Plan:
     groups: tuple[Group, ...]
     anchor_steps: Tensor
     vocabularies: dict[str, int]
+    learned_biases: dict[str, tuple[float, ...]]
     attentions: tuple[str, ...]
 
 
@@ -116,6 +120,7 @@ def make_plan(space: SearchSpace[Any]) -> Plan:
         groups=tuple(_make_group(group, anchor_index, rows=[decision.step for _, decision in group]) for group in everything),
         anchor_steps=torch.tensor(anchor_steps, dtype=torch.int64),
         vocabularies=vocabularies,
+        learned_biases=_learned_biases(space),
         attentions=tuple(sorted({decision.vocabulary for decision in space.decisions if decision.kind != "op"})),
     )
 
@@ -132,6 +137,18 @@ def _vocabulary_sizes(space: SearchSpace[Any]) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
+def _learned_biases(space: SearchSpace[Any]) -> dict[str, tuple[float, ...]]:
+    biases: dict[str, tuple[float, ...]] = {}
+    for decision in space.decisions:
+        if decision.kind == "op":
+            bias = biases.setdefault(decision.vocabulary, decision.learned_bias)
+            if bias != decision.learned_bias:
+                raise ValueError(
+                    f"{decision.name}: expected the learned bias {bias}, as others of its vocabulary, got {decision.learned_bias}"
+                )
+    return {vocabulary: bias for vocabulary, bias in sorted(biases.items()) if bias}
+
+
 def _check(space: SearchSpace[Any], anchor_index: dict[int, int]) -> None:
     for decision in space.decisions:
         if not 0 <= decision.step < len(space.steps):
@@ -146,8 +163,8 @@ def _check(space: SearchSpace[Any], anchor_index: dict[int, int]) -> None:
 
 
 def _grouped(members: Iterable[_Member]) -> list[list[_Member]]:
-    def key(member: _Member) -> tuple[str, str, int]:
-        return member[1].vocabulary, member[1].kind, len(member[1].choices)
+    def key(member: _Member) -> tuple[str, str, int, float]:
+        return member[1].vocabulary, member[1].kind, len(member[1].choices), member[1].tanh_reduce
 
     return [list(group) for _, group in groupby(sorted(members, key=key), key=key)]
 
@@ -159,6 +176,7 @@ def _make_group(members: list[_Member], anchor_index: dict[int, int], *, rows: l
     return Group(
         vocabulary=decisions[0].vocabulary,
         num_choices=num_choices,
+        tanh_reduce=decisions[0].tanh_reduce,
         columns=torch.tensor([column for column, _ in members]),
         rows=None if rows is None else torch.tensor(rows),
         points=None if decisions[0].kind == "op" else _make_points(decisions, anchor_index, rows=rows),

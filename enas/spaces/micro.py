@@ -186,13 +186,7 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
     def from_json(self, data: dict[str, Any]) -> MicroArchitecture:
         """Read `MicroArchitecture.to_json`. Raises ValueError naming what does not fit."""
         try:
-            normal, reduce = (
-                tuple(
-                    Node(inputs=tuple(int(item) for item in node["inputs"]), operations=tuple(node["operations"]))
-                    for node in data[cell]
-                )
-                for cell in CELLS
-            )
+            normal, reduce = (tuple(_read_node(record) for record in data[cell]) for cell in CELLS)
         except (KeyError, TypeError, ValueError) as error:
             expected = "'normal' and 'reduce', lists of nodes with 'inputs' and 'operations'"
             raise ValueError(f"micro: expected {expected}, got {data!r}") from error
@@ -228,6 +222,11 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
         return CellGraph(
             cells=tuple(_drawn_cell(name, nodes) for name, nodes in zip(CELLS, architecture.cells, strict=True)),
         )
+
+
+def _read_node(record: dict[str, Any]) -> Node:
+    (first, second), (first_op, second_op) = record["inputs"], record["operations"]
+    return Node(inputs=(int(first), int(second)), operations=(first_op, second_op))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,20 +10,22 @@ from scipy.stats import chi2
 from controllers.lstm import INIT_RANGE, LSTMPolicy, PolicyOutput
 from enas.spaces.base import Decision, Step
 from enas.spaces.macro import MacroSpace
+from enas.spaces.micro import MicroConfig, MicroSpace
 from enas.spaces.sampling import sample_uniform
 
 
 @pytest.fixture
 def all_kinds(planted_space):
     """Every kind of decision, input rule and anchor rule, biases, a single choice, not in step order: 576 members."""
+    two: dict[str, Any] = {"kind": "op", "choices": ("x", "y"), "vocabulary": "two", "learned_bias": (0.05, -0.02)}
     decisions = [
-        Decision(name="op_a", kind="op", choices=("x", "y"), vocabulary="two", step=0, bias=(0.3, -0.2)),
+        Decision(name="op_a", step=0, bias=(0.3, -0.2), **two),
         Decision(name="only", kind="op", choices=("x",), vocabulary="one", step=0),
         Decision(name="in_b", kind="input", choices=("0", "1"), vocabulary="in", step=3, anchors=((0,), (1,))),
         Decision(
             name="pair", kind="pair", choices=("01", "02", "12"), vocabulary="pair", step=3, anchors=((0, 1), (0, 2), (1, 2))
         ),
-        Decision(name="op_c", kind="op", choices=("x", "y"), vocabulary="two", step=4),
+        Decision(name="op_c", step=4, tanh_reduce=2.0, **two),
         Decision(
             name="in_d",
             kind="input",
@@ -34,7 +37,7 @@ def all_kinds(planted_space):
         ),
         Decision(name="skip_0", kind="skip", choices=("no", "yes"), vocabulary="skip", step=5, anchors=((), (0,))),
         Decision(name="skip_4", kind="skip", choices=("no", "yes"), vocabulary="skip", step=5, anchors=((), (4,))),
-        Decision(name="op_e", kind="op", choices=("x", "y"), vocabulary="two", step=7),
+        Decision(name="op_e", step=7, **two),
     ]
     steps = [
         Step(input="start", anchor="value"),
@@ -103,7 +106,8 @@ def slow_logits(policy, space, tokens):
 
 def slow_answers(policy, decision, outputs, h):
     if decision.kind == "op":
-        answers = list(policy.heads[decision.vocabulary].weight @ h)
+        head = policy.heads[decision.vocabulary]
+        answers = list(head.weight @ h + (head.bias if decision.learned_bias else 0))
     else:
         attention = policy.attentions[decision.vocabulary]
 
@@ -115,7 +119,7 @@ def slow_answers(policy, decision, outputs, h):
             answers = [-answers[1], answers[1]]
     answers = [answer / policy.temperature for answer in answers]
     if policy.tanh_constant is not None:
-        answers = [policy.tanh_constant * torch.tanh(answer) for answer in answers]
+        answers = [policy.tanh_constant / decision.tanh_reduce * torch.tanh(answer) for answer in answers]
     return [answer + bias for answer, bias in zip(answers, decision.bias or [0] * len(answers), strict=True)]
 
 
@@ -146,6 +150,40 @@ def authors_log_prob(policy, tokens, *, num_layers):
             inputs = g_emb
         anchors.append(prev_h)
         anchors_w_1.append(w_attn_1 @ prev_h)
+    return log_prob
+
+
+def authors_micro_log_prob(policy, tokens, *, num_nodes, op_tanh_reduce, fixed_bias):
+    """Log-probability of a micro architecture by the sampler of the authors (`micro_controller.py`), in plain loops."""
+    attention, head, g_emb = policy.attentions["input"], policy.heads["op"], policy.start[0]
+    w_emb = policy.embeddings["op"].weight
+    prev_h = prev_c = torch.zeros_like(g_emb)
+    log_prob = 0.0
+    for arc, bias in ((tokens[: 4 * num_nodes], fixed_bias), (tokens[4 * num_nodes :], 0.0)):
+        anchors, anchors_w_1, inputs = [], [], g_emb
+        for _ in range(2):
+            prev_h, prev_c = lstm_step(policy, inputs, prev_h, prev_c)
+            anchors.append(torch.zeros_like(prev_h))
+            anchors_w_1.append(attention.key.weight @ prev_h)
+        for node in range(num_nodes):
+            first, first_op, second, second_op = arc[4 * node : 4 * node + 4]
+            for index in (first, second):
+                prev_h, prev_c = lstm_step(policy, inputs, prev_h, prev_c)
+                query = torch.tanh(torch.stack(anchors_w_1) + attention.query.weight @ prev_h) @ attention.value.weight[0]
+                logits = policy.tanh_constant * torch.tanh(query / policy.temperature)
+                log_prob += logits.log_softmax(0)[index].item()
+                inputs = anchors[index]
+            for op in (first_op, second_op):
+                prev_h, prev_c = lstm_step(policy, inputs, prev_h, prev_c)
+                logits = torch.tanh((head.weight @ prev_h + head.bias) / policy.temperature)
+                logits = policy.tanh_constant / op_tanh_reduce * logits
+                logits = logits + bias * torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0])
+                log_prob += logits.log_softmax(0)[op].item()
+                inputs = w_emb[op]
+            prev_h, prev_c = lstm_step(policy, inputs, prev_h, prev_c)
+            anchors.append(prev_h)
+            anchors_w_1.append(attention.key.weight @ prev_h)
+            inputs = g_emb
     return log_prob
 
 
@@ -190,6 +228,40 @@ def test_macro_policy_is_the_sampler_of_the_authors(num_layers, settings):
         expected = [authors_log_prob(policy, row, num_layers=num_layers) for row in tokens.tolist()]
     assert found == pytest.approx(expected, abs=1e-10)
     assert len({round(value, 9) for value in found}) > 1
+
+
+@pytest.mark.parametrize(("num_nodes", "settings"), [(1, {}), (3, {}), (5, {"temperature": 2.0, "tanh_constant": 1.1})])
+def test_micro_policy_is_the_sampler_of_the_authors(num_nodes, settings):
+    prior = {"op_tanh_reduce": 2.5, "fixed_bias": 0.25}
+    space = MicroSpace(num_nodes, soft_bias=0.1, **prior)
+    policy = make_policy(space, **settings)
+    tokens = sample_uniform(space, 4, np.random.default_rng(0))
+    with torch.no_grad():
+        found = policy.evaluate(torch.from_numpy(tokens)).log_prob.tolist()
+        expected = [authors_micro_log_prob(policy, row, num_nodes=num_nodes, **prior) for row in tokens.tolist()]
+    assert found == pytest.approx(expected, abs=1e-10)
+    assert len({round(value, 9) for value in found}) > 1
+
+
+def test_fresh_micro_policy_prefers_separable_convolutions_as_the_authors_do():
+    space = MicroConfig().make_space()
+    policy = LSTMPolicy(space, tanh_constant=1.1, seed=1)
+    drawn = policy.sample(20, generator=torch.Generator().manual_seed(0))
+    ops = [(column, decision) for column, decision in enumerate(space.decisions) if decision.kind == "op"]
+    for column, decision in ops:
+        separable = drawn.log_probs[:, column, :2].exp().sum(dim=1)
+        push = 0.44 + (0.5 if decision.name.startswith("normal") else 0.0)  # tanh(10) is 1, of the others nearly 0
+        expected = 2 * math.exp(push) / (2 * math.exp(push) + 3)
+        assert separable.tolist() == pytest.approx([expected] * 20, abs=0.02)
+
+
+def test_learned_bias_starts_where_the_space_says_and_learns():
+    policy = LSTMPolicy(MicroSpace(1, soft_bias=0.5), seed=1)
+    bias = policy.heads["op"].bias
+    assert bias.tolist() == [0.5, 0.5, 0.0, 0.0, 0.0]
+    policy.evaluate(torch.zeros(1, 8, dtype=torch.int64)).log_prob.sum().backward()
+    assert bias.grad.abs().min() > 0
+    assert LSTMPolicy(MicroSpace(1), seed=1).heads["op"].bias is None
 
 
 def test_evaluating_a_sample_gives_what_it_was_drawn_with(all_kinds):
@@ -313,6 +385,19 @@ def test_weights_are_those_of_the_authors_controller():
     w_lstm, g_emb, w_emb, w_soft, w_attn_1, w_attn_2, v_attn = 128 * 256, 64, 6 * 64, 64 * 6, 64 * 64, 64 * 64, 64
     expected = w_lstm + g_emb + w_emb + w_soft + w_attn_1 + w_attn_2 + v_attn
     assert sum(parameter.numel() for parameter in policy.parameters()) == expected
+
+
+def test_weights_are_those_of_the_authors_micro_controller():
+    policy = LSTMPolicy(MicroConfig().make_space(), hidden=64)
+    w_lstm, g_emb, w_emb, w_soft, b_soft, attention = 128 * 256, 64, 5 * 64, 64 * 5, 5, 2 * 64 * 64 + 64
+    assert sum(parameter.numel() for parameter in policy.parameters()) == w_lstm + g_emb + w_emb + w_soft + b_soft + attention
+
+
+def test_learned_biases_of_one_vocabulary_must_agree(planted_space):
+    two = {"kind": "op", "choices": ("a", "b"), "vocabulary": "op", "step": 0}
+    decisions = [Decision(name="op_0", learned_bias=(1.0, 0.0), **two), Decision(name="op_1", **two)]
+    with pytest.raises(ValueError, match=r"op_1: expected the learned bias \(1.0, 0.0\), as others of its vocabulary, got \(\)"):
+        LSTMPolicy(type(planted_space)(decisions, [Step(input="start")]))
 
 
 def test_anchor_that_no_step_records_is_refused(planted_space):

@@ -16,6 +16,8 @@ def decision(**changes):
     [
         ({"choices": ()}, "d: expected at least one choice, got none"),
         ({"bias": (1.0,)}, "d: expected 2 biases, got 1"),
+        ({"learned_bias": (1.0,)}, "d: expected 2 biases, got 1"),
+        ({"tanh_reduce": 0.0}, "d: expected a tanh_reduce above 0, got 0.0"),
         ({"anchors": ((0,), (1,))}, r"d: an op decision has no anchors, got \(\(0,\), \(1,\)\)"),
         ({"kind": "input", "anchors": ((0,),)}, "d: expected anchors for 2 choices, got 1"),
         ({"kind": "input", "anchors": ((0,), (0, 1))}, r"d: a input decision needs \(1, 1\) anchors per choice"),
