@@ -20,14 +20,15 @@ def require(condition: bool, name: str, expected: str, actual: object) -> None:
         raise ValueError(f"{name}: expected {expected}, got {actual}")
 
 
-def _require_sgd(config: SharedConfig | RetrainConfig) -> None:
-    """Refuse settings of SGD out of range; training the shared weights and training from scratch have the same ones."""
+def _require_training(config: SharedConfig | RetrainConfig) -> None:
+    """Refuse settings of SGD and the loss out of range; training the shared weights and from scratch have the same ones."""
     rate, least = config.learning_rate, config.learning_rate_min
     require(rate > 0, "learning_rate", "a number above 0", rate)
     require(0 <= least <= rate, "learning_rate_min", f"a number in [0, {rate}]", least)
     require(0 <= config.momentum < 1, "momentum", "a number in [0, 1)", config.momentum)
     require(config.weight_decay >= 0, "weight_decay", "a number of at least 0", config.weight_decay)
     require(config.grad_clip is None or config.grad_clip > 0, "grad_clip", "a number above 0 or None", config.grad_clip)
+    require(config.aux_weight >= 0, "aux_weight", "a number of at least 0", config.aux_weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ class SharedConfig:
         ):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         require(self.steps_per_epoch is None or self.steps_per_epoch >= 1, "steps_per_epoch", "at least 1", self.steps_per_epoch)
-        _require_sgd(self)
+        _require_training(self)
         require(self.reward_batch in ("own", "shared"), "reward_batch", "own or shared", repr(self.reward_batch))
         modes = get_args(BatchNormMode)
         require(self.batch_norm in modes, "batch_norm", f"one of {', '.join(modes)}", repr(self.batch_norm))
@@ -176,19 +177,28 @@ class RetrainConfig:
     aux_weight: float = 0.4
     """Weight of an auxiliary head's loss, where the network has one."""
     drop_path_keep_prob: float = 1.0
-    """Probability of keeping a path of the last cell at the end of training (authors, micro: .6); it is higher in earlier cells and
-    falls from 1 in proportion to the steps done. For networks of cells."""
+    """Probability of keeping a path of the last cell at the end of training (authors, micro: .6); it is higher in earlier cells
+    and falls from 1 in proportion to the steps done. For networks of cells."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         require(self.epochs >= 0, "epochs", "at least 0", self.epochs)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
-        _require_sgd(self)
+        _require_training(self)
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
         require(self.random >= 0, "random", "at least 0", self.random)
+        first, keep_prob = self.restart_epochs, self.drop_path_keep_prob
+        require(first is None or first >= 1, "restart_epochs", "at least 1 or None", first)
+        require(0 < keep_prob <= 1, "drop_path_keep_prob", "a number in (0, 1]", keep_prob)
 
     def require_images(self, *, num_train: int, num_valid: int) -> None:
         """Refuse a minibatch larger than the data, unless retraining is skipped. Raises ValueError."""
         count = num_train + (num_valid if self.use_valid else 0)
         fits = self.epochs == 0 or self.batch_size <= count
         require(fits, "retrain.batch_size", f"at most {count}, the number of images", self.batch_size)
+
+    def require_paths(self, *, has_drop_path: bool) -> None:
+        """Refuse to drop paths of a network that has none to drop, unless retraining is skipped. Raises ValueError."""
+        fits = self.epochs == 0 or self.drop_path_keep_prob == 1 or has_drop_path
+        expected = "1, since networks of this space have no paths to drop"
+        require(fits, "retrain.drop_path_keep_prob", expected, self.drop_path_keep_prob)

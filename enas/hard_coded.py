@@ -61,6 +61,7 @@ def hard_coded(
         seed=shared.seed,
         device=shared.device,
         precision=shared.precision,
+        memory_format=shared.memory_format,
     )
     copy_inherited(shared.child, alone.child)
     weights = dict(shared.child.named_parameters())

@@ -18,7 +18,8 @@ from enas.datasets.augment import Augmentation
 from enas.datasets.images import ImageData
 from enas.errors import TrainingFailed
 from enas.report import Row
-from enas.retrain import Retraining, RetrainResult
+from enas.retrain import Retraining
+from enas.retrain_result import RetrainResult
 from enas.seeding import derive_seed
 from enas.spaces.base import ChildConfig
 from enas.spaces.sampling import sample_uniform

@@ -10,7 +10,7 @@ from enas.answers import ANSWER
 from enas.atomic_file import write_atomically
 from enas.comparison import Comparison, compare
 from enas.export import Answer
-from enas.retrain import RetrainResult
+from enas.retrain_result import RetrainResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,21 @@ class Row:
     name: str
     results: Sequence[RetrainResult]
 
-    def cells(self) -> tuple[str, str, str, str]:
-        """Return name, number of trainings, test accuracy (mean and deviation) and parameters."""
+    def cells(self) -> tuple[str, ...]:
+        """Return a table's row under `HEADINGS`; accuracy and errors as mean and deviation over trainings."""
         accuracies = [result.test_accuracy for result in self.results]
+        errors = [1 - accuracy for accuracy in accuracies]
+        best_errors = [1 - result.best_test_accuracy for result in self.results]
         parameters = [result.parameters for result in self.results]
         size = f"{parameters[0]:,}" if min(parameters) == max(parameters) else f"{min(parameters):,} to {max(parameters):,}"
-        return self.name, str(len(accuracies)), spread(accuracies), size
+        return self.name, str(len(accuracies)), spread(accuracies), spread(errors), spread(best_errors), size
 
 
-HEADINGS = ("architecture", "trainings", "test accuracy", "parameters")
+HEADINGS = ("architecture", "trainings", "test accuracy", "test error", "best test error", "parameters")
+BEST_ERROR_NOTE = (
+    "Test accuracy and test error are those after the last epoch. The best test error is the lowest on the way: "
+    "chosen on the test split, so never a result by itself."
+)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -61,7 +67,8 @@ def write_report(folder: Path, *, heading: str, answer: Answer, rows: Sequence[R
         "",
     ]
     if rows:
-        lines += ["Trained from scratch on equal terms:", "", *markdown_table(HEADINGS, [row.cells() for row in rows]), ""]
+        table = markdown_table(HEADINGS, [row.cells() for row in rows])
+        lines += ["Trained from scratch on equal terms:", "", *table, "", BEST_ERROR_NOTE, ""]
     if verdict is not None:
         lines += [f"**{verdict}**", ""]
     lines += [
@@ -71,6 +78,7 @@ def write_report(folder: Path, *, heading: str, answer: Answer, rows: Sequence[R
         f"| `{ANSWER}.safetensors` | its part of the shared weights |",
         "| `architectures.jsonl` | every architecture that was run: tokens, reward, phase |",
         "| `metrics.jsonl`, `tb/` | the curves, as lines of JSON and for TensorBoard |",
+        *(["| `retrain/*/` | each training from scratch: `result.json`, and `tb/` with its curves |"] if rows else []),
         "| `config.yaml` | every setting; `--config` replays it |",
         "",
     ]

@@ -1,65 +1,49 @@
 """Training one architecture from scratch and measuring it on the test split: the only place that reads it.
 
-SGD with Nesterov momentum, one cosine from the largest to the smallest learning rate, the data set's augmentation with cutout, as
-in the authors' `scripts/cifar10_macro_final.sh`. Training is a pure function of its arguments: killed and resumed from its last
-checkpoint, taken after any step, it ends in the same bits. A step whose loss or gradient is not finite moves nothing; an epoch of
-nothing else ends the training.
+SGD with Nesterov momentum, a cosine from the largest to the smallest learning rate (or several, with restarts), the data set's
+augmentation with cutout, as in the authors' `scripts/cifar10_macro_final.sh`; for networks of cells also an auxiliary head and
+drop-path, as in their `scripts/cifar10_micro_final.sh`. Training is a pure function of its arguments: killed and resumed from its
+last checkpoint, taken after any step, it ends in the same bits. A step whose loss or gradient is not finite moves nothing; an
+epoch of nothing else ends the training.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from enas.atomic_file import write_atomically
 from enas.checkpoint import NOT_SAVED, SAVED, load_checkpoint, save_checkpoint, saved_unless_refused
 from enas.children.base import Child
 from enas.children.batch_norm import batch_norms, read_averages, undo_averages
 from enas.children.cost import count_parameters
+from enas.children.loss import minibatch_accuracy, training_loss
 from enas.configs import Precision, RetrainConfig
 from enas.datasets.augment import Augmentation
-from enas.datasets.batches import BatchStream
+from enas.datasets.batches import Batch, BatchStream
 from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
 from enas.errors import Stopped, TrainingFailed
 from enas.failures import describe, none_if_out_of_memory
 from enas.optimization import guarded_step, make_sgd
-from enas.schedules import cosine
+from enas.retrain_result import RetrainResult, read_result, write_result
+from enas.schedules import cosine, cosine_restarts, falling_keep_prob
 from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig
+from enas.training_curves import TrainingCurves
 from enas.types import State
 
 NUM_MEASUREMENTS = 10
 """How often in a training the test accuracy is measured, the last time at the end."""
 CHECKPOINT_SECONDS = 60.0
+RESTART_FACTOR = 2
+"""Each cosine cycle is this many times as long as the one before (authors: lr_T_mul of both final scripts)."""
 _TEST_BATCH = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrainResult:
-    """What one training gave.
-
-    Attributes:
-        test_accuracy: fraction of the test split after the last epoch.
-        best_test_accuracy: the highest of the measurements on the way; chosen on the test split, so never a result by itself.
-        train_loss: mean cross-entropy of the last epoch, nats.
-        parameters: of the network.
-        seed: of weights, minibatches, augmentation and dropout.
-    """
-
-    test_accuracy: float
-    best_test_accuracy: float
-    train_loss: float
-    parameters: int
-    seed: int
 
 
 class Retraining:
@@ -72,7 +56,9 @@ class Retraining:
         config: see `RetrainConfig`.
         augmentation: of training minibatches.
         seed: everything random follows from it.
-        device, precision: where and in which format forward passes run.
+        device, precision: where and in which format forward passes run; weights and moments stay fp32.
+
+    Raises: ValueError where architecture, data and configuration do not fit each other.
     """
 
     def __init__(
@@ -97,6 +83,7 @@ class Retraining:
         self.train_stream = self._stream(data, data.train, config.batch_size, augmentation)
         self.test_stream = self._stream(data, data.test, min(_TEST_BATCH, len(data.test)), None)
         child = child_config.make_child(image_shape=data.image_shape, num_classes=data.num_classes, architecture=architecture)
+        config.require_paths(has_drop_path=child.has_drop_path)
         child.reset_parameters(derive_generator(seed, "weights"))
         self.child: Child = child.to(device).to(memory_format=choose_memory_format(device))
         self._norms = batch_norms(self.child)
@@ -108,7 +95,8 @@ class Retraining:
         )
         self.step = 0
         self.num_steps = config.epochs * self.train_stream.num_batches
-        self.epoch_losses: list[Tensor] = []  # of the latest epoch, scalars on the device
+        # loss and accuracy (2,) of each step of the latest epoch, on the device; NaN both where it failed
+        self.epoch_metrics: list[Tensor] = []
         self.history: list[dict[str, float]] = []  # a row a measurement
 
     def _stream(self, data: ImageData, split: ImageSplit, batch_size: int, augmentation: Augmentation | None) -> BatchStream:
@@ -126,15 +114,10 @@ class Retraining:
     def train_step(self) -> None:
         """Train on the next minibatch."""
         if self.step % self.train_stream.num_batches == 0:
-            self.epoch_losses = []
-        self.child.train()
-        batch = self.train_stream.batch(self.step)
-        generator = derive_generator(self.seed, "dropout", self.step)
+            self.epoch_metrics = []
         averages = read_averages(self._norms)
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device, self.precision):
-            output = self.child(batch.images, self.architecture, generator=generator)
-        loss = nn.functional.cross_entropy(output.logits.float(), batch.labels)
+        loss, accuracy = self._forward(self.train_stream.batch(self.step))
         loss.backward()  # type: ignore[no-untyped-call]
         _, failed = guarded_step(
             self.optimizer,
@@ -144,13 +127,31 @@ class Retraining:
             grad_clip=self.config.grad_clip,
             undo=lambda failed: undo_averages(failed, self._norms, averages),
         )
-        self.epoch_losses.append(torch.where(failed, torch.nan, loss.detach()))
+        self.epoch_metrics.append(torch.where(failed, torch.nan, torch.stack([loss.detach(), accuracy])))
         self.step += 1
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return loss, with its graph, and accuracy of the next step, scalars."""
+        self.child.train()
+        self.child.drop_path_keep_prob = self.drop_path_keep_prob
+        generator = derive_generator(self.seed, "dropout", self.step)
+        with autocast(self.device, self.precision):
+            output = self.child(batch.images, self.architecture, generator=generator)
+        loss = training_loss(output, batch.labels, aux_weight=self.config.aux_weight)
+        return loss, minibatch_accuracy(output, batch.labels)
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next step."""
-        return cosine(self.step / self.num_steps, maximum=self.config.learning_rate, minimum=self.config.learning_rate_min)
+        """The learning rate of the next step: one cosine by steps, or cosines with restarts by epochs (authors)."""
+        maximum, minimum, first = self.config.learning_rate, self.config.learning_rate_min, self.config.restart_epochs
+        if first is None:
+            return cosine(self.step / self.num_steps, maximum=maximum, minimum=minimum)
+        return cosine_restarts(self.epoch, maximum=maximum, minimum=minimum, first=first, factor=RESTART_FACTOR)
+
+    @property
+    def drop_path_keep_prob(self) -> float:
+        """The probability of keeping a path at the end of the network in the next step."""
+        return falling_keep_prob((self.step + 1) / self.num_steps, last=self.config.drop_path_keep_prob)
 
     @property
     def epoch(self) -> int:
@@ -179,7 +180,7 @@ class Retraining:
         on_epoch: Callable[[Retraining], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> RetrainResult:
-        """Train to the end, going on from a checkpoint in `folder` if there is one, and write `result.json` there.
+        """Train to the end, going on from a checkpoint in `folder` if there is one; write `result.json` and curves (`tb/`) there.
 
         A folder that already holds this architecture's result gives it back untouched. What it holds of another one, the
         answer before the search went on, is left aside and overwritten.
@@ -190,29 +191,25 @@ class Retraining:
 
         Raises: Stopped where it was asked to; TrainingFailed after an epoch without a finite loss, or out of memory.
         """
-        if (result := self._finished(folder / "result.json")) is not None:
+        if (result := read_result(folder / "result.json", architecture=self.architecture.to_json())) is not None:
             return result
         folder.mkdir(parents=True, exist_ok=True)
-        if (state := load_checkpoint(folder)) is not None and state["architecture"] == self.architecture.to_json():
+        state = load_checkpoint(folder)
+        if state is not None and state["architecture"] != self.architecture.to_json():
+            state = None
+        if state is not None:
             self.load_state_dict(state)
-        if none_if_out_of_memory(lambda: self._train_to_the_end(folder, on_epoch, should_stop)) is None:
-            raise TrainingFailed(f"out of memory: {self._description}")
+        with TrainingCurves(folder / "tb", start=None if state is None else state["curves"]) as curves:
+            if none_if_out_of_memory(lambda: self._train_to_the_end(folder, curves, on_epoch, should_stop)) is None:
+                raise TrainingFailed(f"out of memory: {self._description}")
         return self._finish(folder)
 
-    def _finished(self, file: Path) -> RetrainResult | None:
-        """Return the result of this architecture that a file holds, if it does; a damaged file is warned of."""
-        if not file.exists():
-            return None
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            result = RetrainResult(**record["result"])
-            return result if record["architecture"] == self.architecture.to_json() else None
-        except (ValueError, KeyError, TypeError):
-            warnings.warn(f"{file} is damaged; training anew", RuntimeWarning, stacklevel=3)
-            return None
-
     def _train_to_the_end(
-        self, folder: Path, on_epoch: Callable[[Retraining], None], should_stop: Callable[[], bool]
+        self,
+        folder: Path,
+        curves: TrainingCurves,
+        on_epoch: Callable[[Retraining], None],
+        should_stop: Callable[[], bool],
     ) -> Literal[True]:
         last_save = time.monotonic()
         while self.step < self.num_steps or self._measurement_is_due():
@@ -220,14 +217,17 @@ class Retraining:
                 self._record_measurement(should_stop)
             else:
                 self.train_step()
+            has_ended_epoch = self.step % self.train_stream.num_batches == 0 and not self._measurement_is_due()
+            if has_ended_epoch:
+                curves.write(self._epoch_scalars(), epoch=self.epoch)
             is_stopped = should_stop()
             if is_stopped or time.monotonic() - last_save >= CHECKPOINT_SECONDS:
-                saved = saved_unless_refused(lambda: save_checkpoint(folder, self.state_dict()))
+                saved = saved_unless_refused(lambda: save_checkpoint(folder, {**self.state_dict(), "curves": curves.state()}))
                 last_save = time.monotonic()
             if is_stopped:
                 epoch = f"{min(self.epoch + 1, self.config.epochs)} of {self.config.epochs}"
                 raise Stopped(f"stopped in epoch {epoch} of the training {folder.name}, {SAVED if saved else NOT_SAVED}")
-            if self.step % self.train_stream.num_batches == 0 and not self._measurement_is_due():
+            if has_ended_epoch:
                 on_epoch(self)
         return True
 
@@ -236,18 +236,37 @@ class Retraining:
         if self.step == 0 or self.step % self.train_stream.num_batches:
             return False
         every = max(1, self.config.epochs // NUM_MEASUREMENTS)
-        measured = bool(self.history) and self.history[-1]["epoch"] == self.epoch
-        return not measured and (self.epoch % every == 0 or self.epoch == self.config.epochs)
+        return not self._is_measured() and (self.epoch % every == 0 or self.epoch == self.config.epochs)
+
+    def _is_measured(self) -> bool:
+        """Whether the epoch that has just ended has been measured after."""
+        return bool(self.history) and self.history[-1]["epoch"] == self.epoch
 
     def _record_measurement(self, should_stop: Callable[[], bool]) -> None:
-        losses = torch.stack(self.epoch_losses)
-        finite = losses[losses.isfinite()].tolist()
-        if not finite:
+        if (means := self._epoch_means()) is None:
             raise TrainingFailed(f"no loss of epoch {self.epoch} was a finite number: {self._description}")
         accuracy = self.measure(should_stop=should_stop)
         if accuracy is not None:
-            loss = sum(finite) / len(finite)
-            self.history.append({"epoch": self.epoch, "train_loss": loss, "test_accuracy": accuracy})
+            self.history.append({"epoch": self.epoch, "train_loss": means[0], "test_accuracy": accuracy})
+
+    def _epoch_means(self) -> tuple[float, float] | None:
+        """Return mean loss (nats) and accuracy over the latest epoch's steps that did not fail; None where all did."""
+        rows = torch.stack(self.epoch_metrics).tolist()
+        losses, accuracies = ([row[column] for row in rows if math.isfinite(row[0])] for column in (0, 1))
+        return (sum(losses) / len(losses), sum(accuracies) / len(accuracies)) if losses else None
+
+    def _epoch_scalars(self) -> dict[str, float]:
+        """Return the curves' values at the end of an epoch, accuracies and errors as fractions; waits for the device."""
+        values: dict[str, float] = {"train/lr": self.optimizer.param_groups[0]["lr"]}  # of the epoch's last step
+        if (means := self._epoch_means()) is not None:
+            values |= {"train/loss": means[0], "train/accuracy": means[1]}
+        if self.config.drop_path_keep_prob < 1:
+            progress = self.step / self.num_steps
+            values["train/drop_path_keep_prob"] = falling_keep_prob(progress, last=self.config.drop_path_keep_prob)
+        if self._is_measured():
+            accuracy = self.history[-1]["test_accuracy"]
+            values |= {"test/accuracy": accuracy, "test/error": 1 - accuracy}
+        return values
 
     def _finish(self, folder: Path) -> RetrainResult:
         result = RetrainResult(
@@ -257,8 +276,7 @@ class Retraining:
             parameters=count_parameters(self.child),
             seed=self.seed,
         )
-        record = {"result": asdict(result), "history": self.history, "architecture": self.architecture.to_json()}
-        write_atomically(folder / "result.json", json.dumps(record, indent=2) + "\n")
+        write_result(folder / "result.json", result, history=self.history, architecture=self.architecture.to_json())
         return result
 
     def state_dict(self) -> State:
@@ -268,7 +286,7 @@ class Retraining:
             "child": self.child.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
-            "epoch_losses": torch.stack(self.epoch_losses) if self.epoch_losses else torch.zeros(0),
+            "epoch_metrics": torch.stack(self.epoch_metrics) if self.epoch_metrics else torch.zeros(0, 2),
             "history": [dict(row) for row in self.history],
         }
 
@@ -277,5 +295,5 @@ class Retraining:
         self.child.load_state_dict(state["child"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
-        self.epoch_losses = list(state["epoch_losses"].to(self.device))
+        self.epoch_metrics = list(state["epoch_metrics"].to(self.device))
         self.history = [dict(row) for row in state["history"]]

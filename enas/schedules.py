@@ -1,4 +1,4 @@
-"""Learning rates as pure functions of progress, so that a resumed or extended run needs no scheduler state."""
+"""What changes as training goes on, as pure functions of progress: a resumed or extended run needs no scheduler state."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ def cosine_restarts(epoch: int, *, maximum: float, minimum: float, first: int, f
         start += length
         length *= factor
     return cosine((epoch - start) / length, maximum=maximum, minimum=minimum)
+
+
+def falling_keep_prob(progress: float, *, last: float) -> float:
+    """Return the probability of keeping a path: in proportion to progress, from 1 at 0 to `last` at progress 1.
+
+    (Authors: `_apply_drop_path` of `src/cifar10/micro_child.py`, where the progress of step t is (t + 1) / T.)
+    """
+    return 1 - progress * (1 - last)

@@ -26,6 +26,7 @@ from enas.children.batch_norm import (
     set_accumulating,
     undo_averages,
 )
+from enas.children.loss import minibatch_accuracy, training_loss
 from enas.configs import Precision, SharedConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import Batch, BatchStream
@@ -44,8 +45,8 @@ class TrainMetrics:
     """What one shared step gave, still on the device.
 
     Attributes:
-        loss: float (M,), each path's weight times its cross-entropy in nats: their sum is what the step descends. A path that
-            did not fit in memory has NaN here and as its accuracy.
+        loss: float (M,), each path's weight times its `training_loss` in nats (an auxiliary head's part and the penalty are in
+            it): their sum is what the step descends. A path that did not fit in memory has NaN here and as its accuracy.
         accuracy: float (M,), fraction of the training minibatch that each path got right.
         grad_norm: scalar, L2 norm of the gradient before clipping.
         failed: boolean scalar: a loss or the norm was not finite, so the step moved nothing.
@@ -70,6 +71,7 @@ class SharedWeights:
         seed: weights, minibatches, augmentation and dropout follow from it.
         device: where the network and the images live.
         precision: of forward passes; weights stay fp32.
+        memory_format: order of images and filters in memory; None for the one that is faster on the device.
 
     Raises: ValueError where a split is smaller than a minibatch.
     """
@@ -84,6 +86,7 @@ class SharedWeights:
         seed: int = 0,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
+        memory_format: torch.memory_format | None = None,
     ) -> None:
         config.require_images(num_train=len(data.train), num_valid=len(data.valid))
         self.child_config = child_config
@@ -93,6 +96,7 @@ class SharedWeights:
         self.num_classes = data.num_classes
         self.device = torch.device(device)
         self.precision: Precision = precision
+        self.memory_format = memory_format or choose_memory_format(self.device)
         self._train, self._valid = _on(data.train, self.device), _on(_shuffled(data.valid), self.device)
         self._mean, self._std = data.mean, data.std
         self._augmentation = augmentation
@@ -103,7 +107,6 @@ class SharedWeights:
         self.seed = seed
         self.num_train_steps = 0
         self.num_evaluations = 0
-        self.memory_format = choose_memory_format(self.device)
         child = self.child_config.make_child(image_shape=self.image_shape, num_classes=self.num_classes)
         child.reset_parameters(derive_generator(seed, "weights"))
         self.child: Child = child.to(self.device).to(memory_format=self.memory_format)
@@ -178,12 +181,9 @@ class SharedWeights:
         def compute() -> tuple[Tensor, Tensor]:
             with autocast(self.device, self.precision):
                 output = self.child(batch.images, architecture, generator=generator)
-            logits = output.logits.float()
-            loss = nn.functional.cross_entropy(logits, batch.labels)
-            if output.penalty is not None:
-                loss = loss + output.penalty
+            loss = training_loss(output, batch.labels, aux_weight=self.config.aux_weight)
             (weight * loss).backward()  # type: ignore[no-untyped-call]
-            return weight * loss.detach(), (logits.detach().argmax(dim=1) == batch.labels).float().mean()
+            return weight * loss.detach(), minibatch_accuracy(output, batch.labels)
 
         result = none_if_out_of_memory(compute)
         if result is not None:

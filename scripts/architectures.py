@@ -1,4 +1,8 @@
-"""Architectures named on a command line: a run folder, a file, or the text itself; read without PyTorch."""
+"""Architectures named on a command line: a published one, a run folder, a file, or the text itself; read without PyTorch.
+
+A name of `enas.published` always means the published architecture, so that a command means the same when it is given again after
+a folder of that name was made; `./NAME` is the file or folder.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from enas.answers import read_answer
+from enas.published import PUBLISHED, Published
 from enas.spaces import SPACES, make_child_config
 from enas.spaces.base import ChildConfig, SearchSpace
 from scripts.configuration import CONFIG_FILE, load_saved
@@ -21,7 +26,7 @@ class WrittenArchitecture:
 
     Attributes:
         name: a short one, for messages and tables.
-        value: text in the space's own format, tokens, or the record of a search's answer.
+        value: text in the space's own format, tokens, or a record with `space` and `architecture`, such as a search's answer.
     """
 
     name: str
@@ -68,6 +73,7 @@ class StoredArchitecture:
 def read_architecture(given: str | None, *, space: str) -> StoredArchitecture:
     """Read what `--architecture` names; None, for a command line without it, gives the space's smallest.
 
+    Args: space: of a text that does not tell; a published name and a search's answer do.
     Raises: ValueError naming the file or space and what was expected.
     """
     if space not in SPACES:
@@ -75,6 +81,8 @@ def read_architecture(given: str | None, *, space: str) -> StoredArchitecture:
     if given is None:
         child = SPACES[space]()
         return StoredArchitecture(space=space, child=child, architecture=child.make_space().smallest(), config=None)
+    if given in PUBLISHED:
+        return _stored_published(PUBLISHED[given])
     architectures = read_written(given)
     if len(architectures) != 1:
         raise ValueError(f"--architecture: expected one architecture, got {len(architectures)} in {given}")
@@ -91,13 +99,18 @@ def read_written(given: str) -> list[WrittenArchitecture]:
 
     Raises: ValueError naming the file and what was expected.
     """
+    if given in PUBLISHED:
+        # By the operations' names: a run with fewer operations counts others.
+        stored = _stored_published(PUBLISHED[given])
+        record = {"space": stored.space, "architecture": stored.architecture.to_json()}
+        return [WrittenArchitecture(name=given, value=record)]
     path = Path(given)
     if not _is_there(given):
         if given.lstrip().startswith("["):
             return _from_lists(given, file=None)
         if not all(word.isdecimal() for word in given.split()):
             expected = "a run folder, a file, an arc string or a list of tokens"
-            raise ValueError(f"--architecture: expected {expected}, got {given!r}")
+            raise ValueError(f"--architecture: expected {expected}, got {given!r}; published ones: {', '.join(PUBLISHED)}")
         return [WrittenArchitecture(name=" ".join(given.split()), value=given)]
     text = "" if path.is_dir() else _read_text(path)
     if text.lstrip().startswith("["):
@@ -136,6 +149,13 @@ def _from_lists(text: str, *, file: Path | None) -> list[WrittenArchitecture]:
     if file is not None:
         names = [str(file)] if len(rows) == 1 else [f"{file}[{index}]" for index in range(len(rows))]
     return [WrittenArchitecture(name=name, value=tuple(row)) for name, row in zip(names, rows, strict=True)]
+
+
+def _stored_published(published: Published) -> StoredArchitecture:
+    """Return a published architecture with the configuration of its space at the depth or number of nodes of its text."""
+    child = SPACES[published.space]().for_text(published.text)
+    architecture = child.make_space().from_text(published.text)
+    return StoredArchitecture(space=published.space, child=child, architecture=architecture, config=None)
 
 
 def _stored_answer(path: Path, record: dict[str, Any]) -> StoredArchitecture:

@@ -17,10 +17,11 @@ from rich.console import Console
 
 from enas.configs import DeviceName, require
 from enas.spaces.macro import MacroConfig
+from enas.spaces.micro import MicroConfig
 from scripts.configuration import parse_flags
 from scripts.ending import fail
 
-Name = Literal["activation-peak", "controller-batch", "loop-share", "shared-step"]
+Name = Literal["activation-peak", "controller-batch", "loop-share", "micro-layout", "micro-shared-step", "shared-step"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,12 @@ class BenchCommand:
     """Interleaved pairs of each; below 30 for trying out."""
     macro: MacroConfig = field(default_factory=MacroConfig)
     """Size of the macro network."""
+    micro: MicroConfig = field(default_factory=MicroConfig)
+    """Size of the micro network."""
     batch_size: int = 128
-    """Images of a training minibatch."""
+    """Images of a training minibatch of the macro network."""
+    micro_batch_size: int = 160
+    """Images of a training minibatch of the micro network."""
     image_size: int = 32
     """Height and width of the random images, in pixels."""
     num_images: int = 45_000
@@ -54,9 +59,10 @@ class BenchCommand:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("pairs", "batch_size", "image_size", "architectures"):
+        for name in ("pairs", "batch_size", "micro_batch_size", "image_size", "architectures"):
             require(getattr(self, name) >= 1, f"--{name.replace('_', '-')}", "at least 1", getattr(self, name))
-        require(self.num_images >= self.batch_size, "--num-images", f"at least {self.batch_size}, a batch", self.num_images)
+        batch = max(self.batch_size, self.micro_batch_size)
+        require(self.num_images >= batch, "--num-images", f"at least {batch}, a batch", self.num_images)
         require(self.seed >= 0, "--seed", "at least 0", self.seed)
         require(self.threads is None or self.threads >= 1, "--threads", "at least 1", self.threads)
         for name in ("markdown", "json"):
@@ -102,8 +108,10 @@ def run_bench(command: BenchCommand, console: Console) -> int:
 
         bench = Workbench(
             macro=command.macro,
+            micro=command.micro,
             data=random_images(command.num_images, command.image_size, seed=command.seed, device=device),
             batch_size=command.batch_size,
+            micro_batch_size=command.micro_batch_size,
             num_architectures=command.architectures,
             num_pairs=command.pairs,
             seed=command.seed,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from controllers.enas import EnasConfig
 from enas.measure import NUM_WARMUP_PAIRS, Pairs, Side, seconds, time_pairs, timed_calls
@@ -38,8 +39,30 @@ class Benchmark:
 
 
 def shared_step(bench: Workbench) -> tuple[Pairs, str]:
-    """Time a training step on one path of the shared weights, and of the same architecture hard-coded."""
-    shared = bench.shared_weights(bench.macro)
+    """Time a training step on one path of the macro network, and of the same architecture hard-coded."""
+    return _over_hard_coded(bench, bench.macro_weights())
+
+
+def micro_shared_step(bench: Workbench) -> tuple[Pairs, str]:
+    """Time a training step on one path of the micro network, and of the same architecture hard-coded."""
+    return _over_hard_coded(bench, bench.micro_weights())
+
+
+def micro_layout(bench: Workbench) -> tuple[Pairs, str]:
+    """Time a training step of the micro network, and the same in PyTorch's default layout, with PyTorch's own BatchNorm."""
+    chosen, default = bench.micro_weights(), bench.micro_weights(torch.contiguous_format)
+    paths = bench.paths(chosen.space)
+
+    def sides(_: int) -> tuple[Side, Side]:
+        path = next(paths)
+        return lambda: chosen.train_step(path), lambda: default.train_step(path)
+
+    pairs = time_pairs(sides, num_pairs=bench.num_pairs, device=bench.device, on_pair=bench.on_pair)
+    is_same = chosen.memory_format == default.memory_format
+    return pairs, "this device keeps the default layout" if is_same else ""
+
+
+def _over_hard_coded(bench: Workbench, shared: SharedWeights) -> tuple[Pairs, str]:
     pairs = bench.hard_coded_pairs(shared)
 
     def sides(_: int) -> tuple[Side, Side]:
@@ -51,7 +74,7 @@ def shared_step(bench: Workbench) -> tuple[Pairs, str]:
 
 def activation_peak(bench: Workbench) -> tuple[Pairs, str]:
     """Count the bytes at the peak of both steps; one before them makes what stays, such as an epoch's order of images."""
-    shared = bench.shared_weights(bench.macro)
+    shared = bench.macro_weights()
     rows: list[tuple[int, int]] = []
     for paths, alone in bench.hard_coded_pairs(shared):
         rows.append((_step_peak(shared, paths), _step_peak(alone, paths)))
@@ -94,7 +117,7 @@ def loop_share(bench: Workbench) -> tuple[Pairs, str]:
     On an accelerator each part is waited for, which forbids the overlap that a search has. The garbage collector runs as in a
     search. The search's own bookkeeping (metrics, records) is not covered.
     """
-    shared = bench.shared_weights(bench.macro)
+    shared = bench.macro_weights()
     envs = SharedWeightVectorEnv(shared, num_envs=1, phase="shared")
     rule = ControllerPaths(shared.space, EnasConfig().make(shared.space, seed=bench.seed), seed=bench.seed)
 
@@ -129,6 +152,15 @@ BENCHMARKS: dict[str, Benchmark] = {
         what="architectures sampled and updated as a batch / one by one", unit="ms", limit=0.1, measure=controller_batch
     ),
     "loop-share": Benchmark(what="env, sampling and data / the whole shared step", unit="ms", limit=0.03, measure=loop_share),
+    "micro-layout": Benchmark(
+        what="micro: shared step / the same in default layout with PyTorch's BatchNorm",
+        unit="ms",
+        limit=0.62,
+        measure=micro_layout,
+    ),
+    "micro-shared-step": Benchmark(
+        what="micro: shared step / the standalone network's", unit="ms", limit=1.05, measure=micro_shared_step
+    ),
     "shared-step": Benchmark(what="shared step / the standalone network's", unit="ms", limit=1.05, measure=shared_step),
 }
 """Every benchmark by its name."""

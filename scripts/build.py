@@ -100,6 +100,7 @@ def build_search(
     # before hours of search that would end in this message
     config.retrain.require_images(num_train=len(images.train), num_valid=len(images.valid))
     shared = _make_shared(config, images)
+    config.retrain.require_paths(has_drop_path=shared.child.has_drop_path)
     settings = getattr(config.controller, config.strategy)
     assert isinstance(settings, CONTROLLERS[config.strategy])
     controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))

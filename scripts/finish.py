@@ -14,7 +14,7 @@ from enas.assemble import choose_augmentation
 from enas.devices import select_device
 from enas.export import Answer
 from enas.recipe import Recipe, train_all
-from enas.report import HEADINGS, Row, retrain_comparison, write_report
+from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, retrain_comparison, write_report
 from scripts.build import Run
 from scripts.stopping import StopRequest
 
@@ -68,14 +68,17 @@ def print_rows(rows: list[Row]) -> str | None:
     """Print the table of trainings, and in words whether the first row beat the second; return those words."""
     if not rows:
         return None
-    console = Console()
     table = Table(title="Trained from scratch on equal terms", title_justify="left")
     for index, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if index else "left")
+        table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
     for row in rows:
         table.add_row(*row.cells())
+    console = Console()
+    if not console.is_terminal:  # a file's lines need not fit anything
+        console = Console(width=max(console.width, 120))
     console.print()
     console.print(table)
+    console.print(BEST_ERROR_NOTE, highlight=False)
     if len(rows) < 2:
         return None
     verdict = retrain_comparison(rows[0].results, rows[1].results).in_words()

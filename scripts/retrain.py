@@ -1,11 +1,15 @@
-"""Train any architecture from scratch, at any width and depth, with n seeds, beside random ones."""
+"""Train any architecture from scratch, at any width and depth, with n seeds, beside random ones.
+
+The size of the network is printed first, beside the published one where the architecture is the authors', and for data sets whose
+images are known before any are loaded or downloaded.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +17,28 @@ from rich.console import Console
 
 from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig, require
 from enas.datasets import check_source
+from enas.published import PUBLISHED
 from enas.spaces.base import ChildConfig
 from scripts.architectures import StoredArchitecture, read_architecture
 from scripts.configuration import as_yaml, first_flag, parse_flags, read_config
 from scripts.ending import run_command
 from scripts.folders import locked
 from scripts.presets import quickstart
+from scripts.retrain_presets import RETRAIN_PRESETS, RetrainPreset
 from scripts.stopping import StopRequest
+
+IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {
+    "cifar10": ((3, 32, 32), 10),
+    "cifar100": ((3, 32, 32), 100),
+    "digits": ((1, 8, 8), 10),
+    "fashion_mnist": ((1, 28, 28), 10),
+    "mnist": ((1, 28, 28), 10),
+    "svhn": ((3, 32, 32), 10),
+}
+"""(channels, height, width) of the images and the number of classes, of data sets where they are known before loading."""
+
+RETRAIN_FILE = "retrain.yaml"
+_NOT_SAVED = ("run_dir", "device", "count_only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +46,17 @@ class RetrainCommand:
     """Train an architecture from scratch; giving the same command again goes on where a killed one stopped."""
 
     architecture: str
-    """A run folder, a best_architecture.json, a text file, or the text itself: an authors' arc string, a list of tokens."""
+    """A published one (enas-macro, enas-micro), a run folder, a best_architecture.json, a text file, or the text itself: an
+    authors' arc string, a list of tokens. ./NAME is a file or folder that is called like a published one."""
     run_dir: Path
     """Folder of the results."""
+    preset: str | None = None
+    """Complete recipe that the other flags change, its data set included: enas-macro-final, enas-micro-final; None for the
+    settings of the architecture's run, or quickstart's."""
+    count_only: bool = False
+    """Whether to stop once the size of the network is printed; needs no images where the data set's are known."""
     space: str = "macro"
-    """Search space of the architecture."""
+    """Search space of the architecture; only for a text, since the others tell."""
     data: str = "digits"
     """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn, folder:DIR or npz:FILE."""
     data_dir: Path = Path("data")
@@ -65,11 +90,36 @@ def main() -> None:
 
 
 def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchitecture]:
-    """Return the command and the architecture it names; the settings of its run folder are the defaults, but for device."""
-    text = first_flag("--architecture", arguments)
-    stored = read_architecture(text, space=first_flag("--space", arguments) or "macro")
+    """Return the command and the architecture it names.
+
+    The preset's settings are the defaults, or those of the architecture's run folder, but for device.
+    """
+    text, space, name = (first_flag(flag, arguments) for flag in ("--architecture", "--space", "--preset"))
+    preset = None if name is None else _find_preset(name)
+    stored = read_architecture(text, space=space or ("macro" if preset is None else preset.space))
+    if space is not None and space != stored.space:
+        raise ValueError(f"--space: expected {stored.space}, which --architecture {text} is of, got {space}")
+    default = _default(text, stored)
+    if preset is not None:
+        default = _over_preset(replace(default, preset=name), preset, has_run=stored.config is not None)
+    command = parse_flags(RetrainCommand, default, arguments)
+    if text is None:
+        raise ValueError("--architecture: expected a run folder, a file, an arc string or a list of tokens, got nothing")
+    require(command.retrain.epochs >= 1, "--retrain.epochs", "at least 1", command.retrain.epochs)
+    sizes = check_source(command.data, command.data_dir, **asdict(command.split))
+    command.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
+    return command, stored
+
+
+def _find_preset(name: str) -> RetrainPreset:
+    if name not in RETRAIN_PRESETS:
+        raise ValueError(f"--preset: expected one of {', '.join(RETRAIN_PRESETS)}, got {name!r}")
+    return RETRAIN_PRESETS[name]()
+
+
+def _default(text: str | None, stored: StoredArchitecture) -> RetrainCommand:
     run = quickstart() if stored.config is None else stored.config
-    default = RetrainCommand(
+    return RetrainCommand(
         architecture=text or "",
         run_dir=Path("runs/retrain"),
         space=stored.space,
@@ -83,23 +133,43 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
         split=run.split,
         augment=run.augment,
     )
-    command = parse_flags(RetrainCommand, default, arguments)
-    if text is None:
-        raise ValueError("--architecture: expected a run folder, a file, an arc string or a list of tokens, got nothing")
-    require(command.retrain.epochs >= 1, "--retrain.epochs", "at least 1", command.retrain.epochs)
-    sizes = check_source(command.data, command.data_dir, **asdict(command.split))
-    command.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
-    return command, stored
+
+
+def _over_preset(default: RetrainCommand, preset: RetrainPreset, *, has_run: bool) -> RetrainCommand:
+    """Return a command with its preset's settings; seed and machine stay those of the architecture's run, where it has one.
+
+    Raises: ValueError where the preset is for another space.
+    """
+    if preset.space != default.space:
+        known = [name for name, make in RETRAIN_PRESETS.items() if make().space == default.space]
+        expected = f"one for the architecture's space, {default.space} ({', '.join(known) or 'there is none'})"
+        raise ValueError(f"--preset: expected {expected}, got {default.preset}, which is for {preset.space}")
+    return replace(
+        default,
+        data=preset.data,
+        threads=default.threads if has_run else None,  # quickstart's single thread is for its tiny images
+        child=preset.child_for(default.child),
+        retrain=preset.retrain,
+        split=preset.split,
+        augment=preset.augment,
+    )
 
 
 def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Console, stop: StopRequest | None = None) -> None:
-    """Train, print the table and the verdict, keep each training's `result.json`. Raises: Stopped where `stop` asks for it."""
+    """Print the size, train, print the table and the verdict, keep each training's `result.json`.
+
+    Raises: Stopped where `stop` asks for it.
+    """
     stop = stop or StopRequest()
     architecture = stored.for_child(command.child)
+    images = IMAGES.get(command.data)
+    if images is not None:
+        print_size(command, architecture, *images)
+        if command.count_only:
+            return
     import torch
 
     from enas.assemble import choose_augmentation
-    from enas.children.cost import measure_cost
     from enas.datasets import load_data
     from enas.devices import select_device
     from enas.recipe import Recipe, train_all
@@ -108,8 +178,10 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     if command.threads is not None:
         torch.set_num_threads(command.threads)
     data = load_data(command.data, data_dir=command.data_dir, **asdict(command.split))
-    cost = measure_cost(command.child, architecture, image_shape=data.image_shape, num_classes=data.num_classes)
-    console.print(f"{cost.parameters:,} parameters, {cost.flops:,} multiply-adds for one image")
+    if images is None:
+        print_size(command, architecture, data.image_shape, data.num_classes)
+        if command.count_only:
+            return
     recipe = Recipe(
         child=command.child,
         data=data,
@@ -127,13 +199,30 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
         print_rows(rows)
 
 
+def print_size(command: RetrainCommand, architecture: Any, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Print what the network costs and, for a published architecture, what was published."""
+    from enas.children.cost import measure_cost
+
+    cost = measure_cost(command.child, architecture, image_shape=image_shape, num_classes=num_classes)
+    auxiliary = f" (+ {cost.auxiliary:,} of the auxiliary head while training)" if cost.auxiliary else ""
+    lines = [f"{cost.parameters:,} parameters{auxiliary}, {cost.flops:,} multiply-adds for one image"]
+    if command.architecture in PUBLISHED:
+        published = PUBLISHED[command.architecture]
+        parameters, error = (
+            ", ".join(figure.in_words() for figure in figures) for figures in (published.parameters, published.test_error)
+        )
+        lines[0] += f"; published: {parameters}"
+        lines += [f"published test error of {published.network}: {error}", published.note]
+    Console().print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+
+
 @contextmanager
 def _claimed(command: RetrainCommand) -> Iterator[None]:
     """Make the results' folder, or check that it belongs to the same command, and hold its lock within the block."""
     from enas.atomic_file import write_atomically
 
-    values: dict[str, Any] = {name: value for name, value in asdict(command).items() if name not in ("run_dir", "device")}
-    file, text = command.run_dir / "retrain.yaml", as_yaml(values)
+    values: dict[str, Any] = {name: value for name, value in asdict(command).items() if name not in _NOT_SAVED}
+    file, text = command.run_dir / RETRAIN_FILE, as_yaml(values)
     holds_others = command.run_dir.is_dir() and any(command.run_dir.iterdir())
     if as_yaml(read_config(file)) != text if file.exists() else holds_others:
         raise ValueError(f"--run-dir: expected a new folder or that of the same command, got {command.run_dir}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from enas.datasets.images import ImageData, ImageSplit, channel_statistics
 from enas.hard_coded import hard_coded
 from enas.seeding import derive_generator, derive_seed
 from enas.shared_weights import SharedWeights
-from enas.spaces.base import ChildConfig
+from enas.spaces.base import ChildConfig, SearchSpace
 from enas.spaces.sampling import sample_uniform
 from enas.types import PathBatch
 
@@ -33,8 +34,10 @@ class Workbench:
 
     Attributes:
         macro: the macro space and its network.
+        micro: the micro space and its network.
         data: the images, on the device.
-        batch_size: of training minibatches.
+        batch_size: of the macro network's training minibatches.
+        micro_batch_size: of the micro network's.
         num_architectures: of one controller update.
         num_pairs: how often to measure.
         seed: everything random follows from it.
@@ -43,24 +46,46 @@ class Workbench:
     """
 
     macro: ChildConfig
+    micro: ChildConfig
     data: ImageData
     batch_size: int
+    micro_batch_size: int
     num_architectures: int
     num_pairs: int
     seed: int
     device: torch.device
     on_pair: Callable[[int], None] = lambda _: None
 
-    def shared_weights(self, child: ChildConfig) -> SharedWeights:
-        """Return fresh shared weights of a space, with the authors' training settings."""
-        config = SharedConfig(batch_size=self.batch_size, valid_batch_size=len(self.data.valid))
-        return SharedWeights(child, self.data, config, augmentation=AUGMENTATION, seed=self.seed, device=self.device)
+    def macro_weights(self) -> SharedWeights:
+        """Return fresh shared weights of the macro space."""
+        return self._shared_weights(self.macro, self.batch_size, None)
+
+    def micro_weights(self, memory_format: torch.memory_format | None = None) -> SharedWeights:
+        """Return fresh shared weights of the micro space; None is the device's faster order of memory."""
+        return self._shared_weights(self.micro, self.micro_batch_size, memory_format)
+
+    def _shared_weights(self, child: ChildConfig, batch_size: int, memory_format: torch.memory_format | None) -> SharedWeights:
+        """Return fresh shared weights with the authors' training settings."""
+        config = SharedConfig(batch_size=batch_size, valid_batch_size=len(self.data.valid))
+        return SharedWeights(
+            child,
+            self.data,
+            config,
+            augmentation=AUGMENTATION,
+            seed=self.seed,
+            device=self.device,
+            memory_format=memory_format,
+        )
+
+    def paths(self, space: SearchSpace[Any]) -> Iterator[PathBatch]:
+        """Yield, for ever, a single path."""
+        rng = np.random.default_rng(derive_seed(self.seed, "architectures"))
+        while True:
+            yield PathBatch(tokens=sample_uniform(space, 1, rng), loss_weights=np.ones(1))
 
     def hard_coded_pairs(self, shared: SharedWeights) -> Iterator[tuple[PathBatch, SharedWeights]]:
         """Yield, for ever, one path and its architecture's own network, made from the shared weights as they then are."""
-        rng = np.random.default_rng(derive_seed(self.seed, "architectures"))
-        while True:
-            paths = PathBatch(tokens=sample_uniform(shared.space, 1, rng), loss_weights=np.ones(1))
+        for paths in self.paths(shared.space):
             yield paths, hard_coded(shared, shared.space.decode(paths.tokens[0]), self.data, augmentation=AUGMENTATION)
 
 

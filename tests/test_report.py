@@ -3,8 +3,8 @@ from __future__ import annotations
 from enas.children.cost import Cost
 from enas.derive import Candidate
 from enas.export import Answer
-from enas.report import HEADINGS, Row, markdown_table, retrain_comparison, spread, write_report
-from enas.retrain import RetrainResult
+from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, markdown_table, retrain_comparison, spread, write_report
+from enas.retrain_result import RetrainResult
 
 
 def result(accuracy: float, *, parameters: int = 1234, best: float = 1.0) -> RetrainResult:
@@ -25,9 +25,21 @@ def test_spread_is_mean_and_sample_deviation_in_percent():
 
 
 def test_row_counts_trainings_and_their_sizes():
-    assert Row(name="searched", results=[result(0.9), result(0.92)]).cells() == ("searched", "2", "91.00 +- 1.41 %", "1,234")
+    row = Row(name="searched", results=[result(0.9), result(0.92)]).cells()
+    assert (row[0], row[1], row[-1]) == ("searched", "2", "1,234")
     random = Row(name="random", results=[result(0.8, parameters=5000), result(0.8, parameters=999)])
-    assert random.cells() == ("random", "2", "80.00 +- 0.00 %", "999 to 5,000")
+    assert random.cells()[-1] == "999 to 5,000"
+
+
+def test_row_tells_the_last_error_from_the_best():
+    cells = Row(name="searched", results=[result(0.9, best=0.91), result(0.92, best=0.95)]).cells()
+    assert len(cells) == len(HEADINGS)
+    named = dict(zip(HEADINGS, cells, strict=True))
+    assert named["test accuracy"] == "91.00 +- 1.41 %"
+    assert named["test error"] == "9.00 +- 1.41 %"
+    assert named["best test error"] == "7.00 +- 2.83 %"
+    (*_, last, best, _) = Row(name="searched", results=[result(0.9, best=0.91)]).cells()
+    assert (last, best) == ("10.00 %", "9.00 %")
 
 
 def test_table_has_a_line_a_row():
@@ -57,6 +69,7 @@ def test_report_holds_answer_table_verdict_and_files(tmp_path):
     assert lines[lines.index("```") : lines.index("```") + 4] == ["```", "0", "1 0", "```"]
     table = markdown_table(HEADINGS, [row.cells() for row in rows])
     assert lines[lines.index(table[0]) :][: len(table)] == table
+    assert BEST_ERROR_NOTE in lines
     assert "**Not shown.**" in lines
     assert any("`config.yaml`" in line for line in lines)
 
@@ -65,5 +78,6 @@ def test_report_of_a_search_without_retraining_has_no_table_and_no_verdict(tmp_p
     write_report(tmp_path, heading="enas on digits", answer=ANSWER, rows=[], verdict=None)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "from scratch" not in text
+    assert "test error" not in text
     assert "**" not in text
     assert "12,345 parameters" in text

@@ -4,24 +4,32 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 import enas.retrain
 from enas.children.cost import count_parameters
-from enas.configs import RetrainConfig
+from enas.configs import Precision, RetrainConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.images import ImageData, ImageSplit
 from enas.errors import Stopped, TrainingFailed
-from enas.retrain import Retraining, RetrainResult
+from enas.retrain import Retraining
+from enas.retrain_result import RetrainResult
+from enas.spaces.base import ChildConfig
 from enas.spaces.macro import MacroConfig
+from enas.spaces.micro import MicroConfig
 
 CHILD = MacroConfig(num_layers=3, filters=4)
 SPACE = CHILD.make_space()
 ARCHITECTURE = SPACE.decode([0, 4, 1, 1, 0, 1])
+CELLS = MicroConfig(num_layers=1, num_nodes=1, filters=2)  # with an auxiliary head
+CELL_ARCHITECTURE = CELLS.make_space().decode([1, 1, 0, 4, 0, 0, 1, 2])
 CONFIG = RetrainConfig(epochs=3, batch_size=20)
 AUGMENTATION = Augmentation(pad=1, flip=True, cutout=2)
 
@@ -40,16 +48,31 @@ def make(images: ImageData) -> Callable[..., Retraining]:
     def build(
         architecture: Any = ARCHITECTURE,
         *,
+        child: ChildConfig = CHILD,
         data: ImageData = images,
         seed: int = 0,
         augmentation: Augmentation | None = AUGMENTATION,
+        precision: Precision = "fp32",
         **changes: Any,
     ) -> Retraining:
-        config = replace(CONFIG, **changes)
-        device = torch.device("cpu")
-        return Retraining(CHILD, architecture, data, config, augmentation=augmentation, seed=seed, device=device)
+        return Retraining(
+            child,
+            architecture,
+            data,
+            replace(CONFIG, **changes),
+            augmentation=augmentation,
+            seed=seed,
+            device=torch.device("cpu"),
+            precision=precision,
+        )
 
     return build
+
+
+def curves_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """(epoch, value) of each curve; two files of one second are read in any order."""
+    events = EventAccumulator(str(folder / "tb"), size_guidance={"scalars": 0}).Reload()
+    return {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
 
 
 def separable() -> ImageData:
@@ -77,7 +100,7 @@ def test_training_learns_what_can_be_learned(make, tmp_path):
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}  # tb/ tells the time
 
 
 def test_equal_arguments_give_equal_bits(make, tmp_path):
@@ -99,9 +122,22 @@ def assert_equal_trainings(first: Retraining, second: Retraining) -> None:
     assert first.history == second.history
 
 
-@pytest.mark.parametrize("event", [1, 3, 4, 5, 6, 11, NUM_EVENTS])
-@pytest.mark.parametrize("seconds_between_checkpoints", [1, 3])
-def test_training_killed_anywhere_ends_as_an_undisturbed_one(event, seconds_between_checkpoints, make, tmp_path, monkeypatch):
+PATHS = {"architecture": CELL_ARCHITECTURE, "child": CELLS, "drop_path_keep_prob": 0.5, "restart_epochs": 1}
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bf16": {"precision": "bf16"},
+    "paths": PATHS,
+    "paths in bf16": {**PATHS, "precision": "bf16"},
+}
+KILLS = [("plain", event, seconds) for event in (1, 3, 4, 5, 6, 11, NUM_EVENTS) for seconds in (1, 3)]
+KILLS += [("bf16", 5, 1), ("paths", 5, 1), *(("paths in bf16", event, 1) for event in (3, 5, 9))]
+
+
+@pytest.mark.parametrize(("recipe", "event", "seconds_between_checkpoints"), KILLS)
+def test_training_killed_anywhere_ends_as_an_undisturbed_one(
+    recipe, event, seconds_between_checkpoints, make, tmp_path, monkeypatch
+):
+    make = partial(make, **RECIPES[recipe])
     undisturbed = make()
     undisturbed.run(tmp_path / "undisturbed")
     seconds = iter(range(1000))
@@ -122,6 +158,9 @@ def test_training_killed_anywhere_ends_as_an_undisturbed_one(event, seconds_betw
     resumed.run(folder)
     assert_equal_trainings(undisturbed, resumed)
     assert (folder / "result.json").read_bytes() == (tmp_path / "undisturbed" / "result.json").read_bytes()
+    curves = curves_of(folder)
+    assert [epoch for epoch, _ in curves["test/accuracy"]] == [1, 2, 3]
+    assert curves == curves_of(tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize("event", range(1, NUM_EVENTS + 1))
@@ -150,7 +189,7 @@ def test_step_whose_loss_is_not_finite_moves_nothing(make, monkeypatch):
     training.train_step()
     assert all(torch.equal(value, training.child.state_dict()[name]) for name, value in before.items())
     assert all(torch.equal(a, b["momentum_buffer"]) for a, b in zip(moments, training.optimizer.state.values(), strict=True))
-    assert [loss.isfinite().item() for loss in training.epoch_losses] == [True, False]
+    assert [step.isfinite().tolist() for step in training.epoch_metrics] == [[True, True], [False, False]]
 
 
 def test_training_without_a_finite_loss_ends_with_the_architecture_named(make, tmp_path):
@@ -275,6 +314,40 @@ def test_learning_rate_is_one_cosine(make):
     assert training.optimizer.param_groups[0]["lr"] == training.learning_rate
 
 
+def test_learning_rate_restarts_by_epochs_if_asked_to(make):
+    training = make(epochs=7, restart_epochs=1, use_valid=False, learning_rate=0.5, learning_rate_min=0.1)
+    rates = []
+    for _ in range(training.num_steps):
+        rates.append(training.learning_rate)
+        training.step += 1
+    quarters = [0.5, 0.1 + 0.4 * (1 + 2**-0.5) / 2, 0.3, 0.1 + 0.4 * (1 - 2**-0.5) / 2]
+    by_hand = [0.5, 0.5, 0.3, *quarters]  # cycles of 1, 2 and 4 epochs
+    assert rates == pytest.approx([rate for rate in by_hand for _ in range(3)])
+
+
+def test_space_without_paths_to_drop_is_refused(make):
+    message = r"retrain.drop_path_keep_prob: expected 1, since networks of this space have no paths to drop, got 0.6"
+    with pytest.raises(ValueError, match=message):
+        make(drop_path_keep_prob=0.6)
+    RetrainConfig(drop_path_keep_prob=0.6, epochs=0).require_paths(has_drop_path=False)  # no training, no paths
+
+
+def test_half_precision_learns_with_weights_and_losses_in_full(make, tmp_path, monkeypatch):
+    training = make(data=separable(), augmentation=None, epochs=15, batch_size=15, learning_rate=0.1, precision="bf16")
+    given: set[torch.dtype] = set()
+    cross_entropy, forward = nn.functional.cross_entropy, training.child.forward
+    spy = lambda logits, labels: given.add(logits.dtype) or cross_entropy(logits, labels)  # noqa: E731
+    monkeypatch.setattr(nn.functional, "cross_entropy", spy)
+    outputs: list[Any] = []
+    keep = lambda *args, **options: outputs.append(forward(*args, **options)) or outputs[-1]  # noqa: E731
+    monkeypatch.setattr(training.child, "forward", keep)
+    assert training.run(tmp_path).test_accuracy >= 0.95
+    assert {output.logits.dtype for output in outputs} == {torch.bfloat16}
+    assert given == {torch.float32}
+    moments = [state["momentum_buffer"] for state in training.optimizer.state.values()]
+    assert {value.dtype for value in [*training.child.parameters(), *moments]} == {torch.float32}
+
+
 def test_minibatch_larger_than_the_data_is_refused(make):
     with pytest.raises(ValueError, match="batch_size: expected 1 to 90, the number of images, got 91"):
         make(batch_size=91)
@@ -297,6 +370,10 @@ def test_architecture_of_another_depth_is_refused(make):
         ({"grad_clip": -1.0}, "grad_clip: expected a number above 0 or None, got -1"),
         ({"seeds": 0}, "seeds: expected at least 1, got 0"),
         ({"random": -1}, "random: expected at least 0, got -1"),
+        ({"aux_weight": -0.4}, "aux_weight: expected a number of at least 0, got -0.4"),
+        ({"restart_epochs": 0}, "restart_epochs: expected at least 1 or None, got 0"),
+        ({"drop_path_keep_prob": 0.0}, r"drop_path_keep_prob: expected a number in \(0, 1\], got 0"),
+        ({"drop_path_keep_prob": 1.1}, r"drop_path_keep_prob: expected a number in \(0, 1\], got 1.1"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):

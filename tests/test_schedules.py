@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from enas.schedules import cosine, cosine_restarts
+from enas.schedules import cosine, cosine_restarts, falling_keep_prob
 
 AUTHORS = {"maximum": 0.05, "minimum": 0.0005, "first": 10, "factor": 2}
 
@@ -27,6 +27,12 @@ def test_restarts_are_those_of_pytorch():
         oracle.step()
 
 
+@pytest.mark.parametrize("epochs", [310, 630])
+def test_trainings_of_the_authors_end_with_a_cycle(epochs):
+    assert cosine_restarts(epochs - 1, **AUTHORS) < 0.00052  # 310 = 10 * (1 + 2 + ... + 16), 630 = 10 * (1 + 2 + ... + 32)
+    assert cosine_restarts(epochs, **AUTHORS) == 0.05
+
+
 def test_cycles_of_factor_one_keep_their_length():
     rates = [cosine_restarts(epoch, maximum=1.0, minimum=0.0, first=2, factor=1) for epoch in range(5)]
     assert rates == pytest.approx([1, 0.5, 1, 0.5, 1])
@@ -35,3 +41,13 @@ def test_cycles_of_factor_one_keep_their_length():
 def test_one_long_first_cycle_is_a_plain_cosine():
     rates = [cosine_restarts(epoch, maximum=0.4, minimum=0.1, first=8, factor=2) for epoch in range(8)]
     assert rates == pytest.approx([cosine(epoch / 8, maximum=0.4, minimum=0.1) for epoch in range(8)])
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0, 1.0), (0.25, 0.9), (0.5, 0.8), (1, 0.6)])
+def test_paths_are_kept_ever_less_often(progress, expected):
+    assert falling_keep_prob(progress, last=0.6) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("progress", [1 / 3, 0.7, 1.0])
+def test_without_drop_path_every_path_is_kept(progress):
+    assert falling_keep_prob(progress, last=1.0) == 1.0

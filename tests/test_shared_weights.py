@@ -22,11 +22,13 @@ from enas.measure import no_collection
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights, even_chunk
 from enas.spaces.macro import MacroConfig
+from enas.spaces.micro import MicroConfig
 from enas.spaces.sampling import sample_uniform
 from enas.types import IntArray, PathBatch
 
 CHILD = MacroConfig(num_layers=3, filters=4, keep_prob=0.8)
 WITHOUT_DROPOUT = replace(CHILD, keep_prob=1.0)
+CELLS = MicroConfig(num_layers=1, num_nodes=1, filters=2, keep_prob=1.0)  # with an auxiliary head
 PLAIN_SGD = {"learning_rate": 0.1, "learning_rate_min": 0.1, "momentum": 0.0, "weight_decay": 0.0, "grad_clip": None}
 MODES = ("batch", "running", "recalibrated")
 
@@ -131,6 +133,42 @@ def test_training_metrics_are_those_of_the_paths_before_the_step(make):
     assert metrics.accuracy.tolist() == pytest.approx([first, second])
     assert metrics.loss.tolist() == pytest.approx([0.25 * first_loss, 2 * second_loss], rel=1e-5)
     assert not metrics.failed
+
+
+def test_auxiliary_heads_loss_counts_with_its_weight(make):
+    shared = make(CELLS, aux_weight=0.7, **PLAIN_SGD)
+    row, batch = draw(shared, 1), shared.train_stream.batch(0)
+    network = deepcopy(shared.child).train()
+    output = network(batch.images, shared.space.decode(row[0]))
+    main, aux = (nn.functional.cross_entropy(logits, batch.labels) for logits in (output.logits, output.aux_logits))
+    (0.5 * (main + 0.7 * aux)).backward()
+    metrics = shared.train_step(PathBatch(tokens=row, loss_weights=np.array([0.5])))
+    assert metrics.loss.tolist() == pytest.approx([0.5 * (main + 0.7 * aux).item()], rel=1e-5)
+    for name, parameter in shared.child.named_parameters():
+        before = network.get_parameter(name)
+        expected = before.detach() if before.grad is None else before.detach() - 0.1 * before.grad
+        torch.testing.assert_close(parameter, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_auxiliary_head_without_weight_is_not_trained(make):
+    shared = make(CELLS, aux_weight=0.0)
+    before = tensors(shared)
+    train(shared, 2)
+    names = [name for name, _ in shared.child.named_parameters() if name.startswith("auxiliary.")]
+    assert names
+    assert changed(before, tensors(shared)).isdisjoint(names)
+
+
+def test_step_whose_auxiliary_loss_is_not_finite_moves_nothing(make):
+    shared = make(CELLS)
+    train(shared, 1)
+    with torch.no_grad():
+        shared.child.auxiliary.classifier.weight.fill_(torch.inf)
+    before = {name: value for name, value in tensors(shared).items() if "num_batches" not in name}
+    metrics = shared.train_step(average(draw(shared, 1)))
+    assert metrics.failed
+    assert not metrics.loss.isfinite().any()
+    assert changed(before, {name: tensors(shared)[name] for name in before}) == set()
 
 
 def flat(network):
@@ -426,6 +464,7 @@ def test_half_precision_keeps_weights_in_full(images):
         ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\), got 1"),
         ({"weight_decay": -1e-4}, "weight_decay: expected a number of at least 0, got -0.0001"),
         ({"grad_clip": 0.0}, "grad_clip: expected a number above 0 or None, got 0"),
+        ({"aux_weight": -0.1}, "aux_weight: expected a number of at least 0, got -0.1"),
         ({"reward_batch": "mine"}, "reward_batch: expected own or shared, got 'mine'"),
         ({"batch_norm": "frozen"}, "batch_norm: expected one of batch, running, recalibrated, got 'frozen'"),
     ],

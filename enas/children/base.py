@@ -34,8 +34,8 @@ class Child(nn.Module, ABC):
     Both are the same class, and the standalone state dict is a subset of the supernet's by name.
 
     Attributes:
-        drop_path_keep_prob: in (0, 1]; whoever trains sets it before each step, as it sets the training mode. A path at the end of
-            the network is kept with this probability in training mode, earlier ones with a higher one (Larsson et al. 2017).
+        drop_path_keep_prob: in (0, 1]; whoever trains sets it before each step, as it sets the training mode. In training mode a
+            path at the end of the network is kept with this probability, earlier ones with a higher one (Larsson et al. 2017).
         has_drop_path: whether the network has paths to drop; where not, it ignores the attribute above.
     """
 

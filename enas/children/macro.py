@@ -60,7 +60,12 @@ class MacroChild(Child):
         image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         num_classes: size of the logits.
         architecture: None for the supernet.
+
+    Attributes:
+        always_doubles: whether reductions double the channels whatever the configuration says.
     """
+
+    always_doubles = False
 
     def __init__(
         self,
@@ -77,16 +82,10 @@ class MacroChild(Child):
         self.architecture = architecture
         after = reduction_layers(config.num_layers)
         self.levels = tuple(sum(layer > reduced for reduced in after) for layer in range(config.num_layers))
-        widths = [config.filters * (2**level if config.double_filters else 1) for level in range(len(after) + 1)]
+        is_doubled = self.always_doubles or config.double_filters
+        widths = [config.filters * (2**level if is_doubled else 1) for level in range(len(after) + 1)]
         self.stem = nn.Sequential(nn.Conv2d(image_shape[0], widths[0], 3, padding=1, bias=False), BatchNorm(widths[0]))
-        self.layers = nn.ModuleList(
-            MacroLayer(
-                widths[level],
-                operations=config.operations if architecture is None else (architecture.operations[layer],),
-                has_skips=layer > 0,
-            )
-            for layer, level in enumerate(self.levels)
-        )
+        self.layers = nn.ModuleList(self._make_layer(config, layer, widths[level]) for layer, level in enumerate(self.levels))
         self.reductions = nn.ModuleDict(
             {
                 f"{level}_{source}": FactorizedReduction(widths[level], widths[level + 1])
@@ -94,6 +93,11 @@ class MacroChild(Child):
             }
         )
         self.classifier = nn.Linear(widths[-1], num_classes, bias=False)
+
+    def _make_layer(self, config: MacroConfig, layer: int, channels: int) -> nn.Module:
+        """Return what maps (the layer's input, its skips, its operation) to its output."""
+        operations = config.operations if self.architecture is None else (self.architecture.operations[layer],)
+        return MacroLayer(channels, operations=operations, has_skips=layer > 0)
 
     def _source_level(self, source: int) -> int:
         return self.levels[source - 1] if source else 0

@@ -1,4 +1,5 @@
-"""Blocks shared by image children: BatchNorm with ReLU, convolution branches, factorized reduction, dropout from a generator.
+"""Blocks shared by image children: BatchNorm with ReLU, convolution branches, factorized reduction, dropout and drop-path from
+a generator.
 
 Values follow the authors' `src/cifar10/general_child.py` and `common_ops.py`; numbers of weights are in the tests.
 """
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.children.batch_norm import BatchNorm
+from enas.children.grids import even_and_odd
 
 BRANCH_EPS = 1e-3
 """Epsilon of the BatchNorm behind a branch's convolution (the authors' masked BatchNorm); 1e-5 elsewhere."""
@@ -67,12 +69,8 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""
-        height, width = x.shape[-2:]
-        odd = x[:, :, 1::2, 1::2]
-        if height % 2 or width % 2:
-            odd = nn.functional.pad(odd, (0, width % 2, 0, height % 2))
-        halves = (self.even(x[:, :, ::2, ::2]), self.odd(odd))
-        out: Tensor = self.norm(torch.cat(halves, dim=1))
+        even, odd = even_and_odd(x)
+        out: Tensor = self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
         return out
 
 
@@ -85,4 +83,18 @@ def dropout(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -
     if generator is None:
         raise ValueError("dropout in training mode: expected a generator for its mask, got None")
     mask = torch.rand(x.shape, generator=generator) < keep_prob
+    return x * (mask.to(device=x.device, dtype=x.dtype) / keep_prob)
+
+
+def drop_path(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -> Tensor:
+    """Zero all of an image with probability 1 - keep_prob and scale the rest by 1 / keep_prob (Larsson et al. 2017).
+
+    Args:
+        x: (B, C, H, W).
+        generator: CPU generator of the mask, so that results do not depend on the device.
+    Raises: ValueError without a generator.
+    """
+    if generator is None:
+        raise ValueError("drop-path in training mode: expected a generator for its mask, got None")
+    mask = torch.rand(len(x), 1, 1, 1, generator=generator) < keep_prob
     return x * (mask.to(device=x.device, dtype=x.dtype) / keep_prob)

@@ -39,7 +39,7 @@ class Chip:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A node of a cell: the sum of its chips."""
+    """A node of a cell: the sum of its chips. The label is such as `node 0`; chips that read it repeat it."""
 
     label: str
     chips: tuple[Chip, ...]
@@ -50,8 +50,8 @@ class Cell:
     """A cell: inputs, blocks in order of computation, and which of them are concatenated to its output.
 
     Attributes:
-        name: such as `normal`.
-        inputs: a label for each.
+        name: the picture's heading, such as `normal cell`.
+        inputs: a label for each. Labels, names and operations are single lines.
         blocks: chips of a block point at inputs and earlier blocks only.
         outputs: ascending indices among inputs and, after them, blocks.
     """
@@ -60,6 +60,11 @@ class Cell:
     inputs: tuple[str, ...]
     blocks: tuple[Block, ...]
     outputs: tuple[int, ...]
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Labels of the inputs and, after them, the blocks: what a chip's source and an output count in."""
+        return (*self.inputs, *(block.label for block in self.blocks))
 
 
 @dataclass(frozen=True, kw_only=True)

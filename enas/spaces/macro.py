@@ -20,7 +20,7 @@ from enas.spaces.graph import Graph, GraphNode
 from enas.types import IntArray
 
 if TYPE_CHECKING:
-    from enas.children.macro import MacroChild
+    from enas.children.base import Child
 
 Operation = Literal["conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3"]
 OPERATIONS: tuple[Operation, ...] = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
@@ -195,6 +195,10 @@ class MacroConfig(ChildConfig):
     """Double the channels at each reduction, as the authors' final networks do."""
     operations: tuple[Operation, ...] = OPERATIONS
     """Operations a layer may pick."""
+    final: Literal["searched", "authors", "authors-separable"] = "searched"
+    """Which network an architecture stands for: the one that was searched, or what the authors' code trains at the end, which
+    concatenates skips before a 1x1 convolution instead of adding them, doubles the channels at each reduction and has no pooling.
+    Their code makes full convolutions of the separable ones, which `authors-separable` keeps. Only `searched` can be searched."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -203,6 +207,8 @@ class MacroConfig(ChildConfig):
             raise ValueError(f"filters: expected at least 2, got {self.filters}")
         if not 0 < self.keep_prob <= 1:
             raise ValueError(f"keep_prob: expected a probability in (0, 1], got {self.keep_prob}")
+        if self.final not in ("searched", "authors", "authors-separable"):
+            raise ValueError(f"final: expected searched, authors or authors-separable, got {self.final!r}")
 
     def make_space(self) -> MacroSpace:
         """Return the search space."""
@@ -210,11 +216,19 @@ class MacroConfig(ChildConfig):
 
     def make_child(
         self, *, image_shape: tuple[int, int, int], num_classes: int, architecture: MacroArchitecture | None = None
-    ) -> MacroChild:
-        """Build the supernet, or the standalone network of one architecture."""
-        from enas.children.macro import MacroChild  # torch takes seconds to import; `--help` does not need it
+    ) -> Child:
+        """Build the supernet, or the standalone network of one architecture. Raises ValueError for a final supernet."""
+        if self.final == "searched":
+            from enas.children.macro import MacroChild  # torch takes seconds to import; `--help` does not need it
 
-        return MacroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+            return MacroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+        if architecture is None:
+            raise ValueError(
+                f"final: expected searched, since the authors' final network is that of one architecture, got {self.final}"
+            )
+        from enas.children.macro_final import AuthorsMacroChild
+
+        return AuthorsMacroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
 
     def for_text(self, text: str) -> MacroConfig:
         """Return this configuration with the number of layers of an arc string: L (L + 1) / 2 numbers. Raises ValueError."""

@@ -38,7 +38,6 @@ SIDES = 2
 _COST_RANK: dict[Operation, int] = {"identity": 0, "avg3x3": 1, "max3x3": 1, "sep3x3": 2, "sep5x5": 3}
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """A node of a cell: operations[0](item inputs[0]) + operations[1](item inputs[1]).
@@ -220,7 +219,7 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
         """Return the drawing: both cells, a block a node."""
         self._check(architecture)
         return CellGraph(
-            cells=tuple(_drawn_cell(name, nodes) for name, nodes in zip(CELLS, architecture.cells, strict=True)),
+            cells=(_drawn_cell("normal cell", architecture.normal), _drawn_cell("reduction cell", architecture.reduce)),
         )
 
 
@@ -279,7 +278,7 @@ def _picks_that_leave_one(num_nodes: int) -> list[tuple[int, int]]:
 def _drawn_cell(name: str, nodes: Nodes) -> Cell:
     blocks = tuple(
         Block(
-            label=str(index),
+            label=f"node {index}",
             chips=tuple(
                 Chip(operation=operation, source=item) for item, operation in zip(node.inputs, node.operations, strict=True)
             ),
@@ -341,13 +340,15 @@ class MicroConfig(ChildConfig):
     def make_child(
         self, *, image_shape: tuple[int, int, int], num_classes: int, architecture: MicroArchitecture | None = None
     ) -> Child:
-        """Build the supernet, or the standalone network of one architecture. Raises ValueError for a supernet of final networks."""
+        """Build the supernet, or one architecture's own network. Raises ValueError for a supernet of final ones."""
         if self.final == "searched":
             from enas.children.micro import MicroChild  # torch takes seconds to import; `--help` does not need it
 
             return MicroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
         if architecture is None:
-            raise ValueError("final: expected searched, since the authors' final network is that of one architecture, got authors")
+            raise ValueError(
+                "final: expected searched, since the authors' final network is that of one architecture, got authors"
+            )
         from enas.children.micro_final import AuthorsMicroChild
 
         return AuthorsMicroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)

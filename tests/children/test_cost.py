@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
-from enas.children.cost import Cost, count_parameters, measure_cost
+from enas.children.cost import Cost, count_auxiliary, count_parameters, measure_cost
 from enas.spaces.macro import MacroArchitecture, MacroConfig
+from enas.spaces.micro import MicroConfig
 
 NO_SKIPS = MacroArchitecture(operations=("sep5x5",), skips=((),))
 
@@ -41,6 +45,23 @@ def test_cost_is_that_of_the_standalone_network():
     assert cost == Cost(parameters=count_parameters(child), flops=cost.flops)
     supernet = config.make_child(image_shape=(3, 8, 6), num_classes=10)
     assert count_parameters(supernet) > cost.parameters
+
+
+def test_auxiliary_head_is_counted_apart():
+    config = MicroConfig(num_layers=1, num_nodes=1, filters=4)
+    architecture = config.make_space().smallest()
+    plain = measure_cost(replace(config, aux_head=False), architecture, image_shape=(3, 8, 8), num_classes=10)
+    cost = measure_cost(config, architecture, image_shape=(3, 8, 8), num_classes=10)
+    auxiliary = 16 * 128 + 2 * 128 + 128 * 768 + 2 * 768 + 768 * 10  # its convolution is 1x1 on images of 2x2
+    assert cost == Cost(parameters=plain.parameters, flops=plain.flops, auxiliary=auxiliary)
+    assert plain.auxiliary == 0
+    child = config.make_child(image_shape=(3, 8, 8), num_classes=10, architecture=architecture)
+    assert count_auxiliary(child) == auxiliary
+    assert count_parameters(child) + auxiliary == sum(weight.numel() for weight in child.parameters())
+
+
+def test_network_that_is_no_child_has_no_auxiliary_head():
+    assert (count_parameters(nn.Linear(3, 2)), count_auxiliary(nn.Linear(3, 2))) == (8, 0)
 
 
 def test_cost_of_a_large_network_takes_no_memory_and_leaves_the_default_device():

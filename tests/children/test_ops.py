@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from enas.children.ops import ConvBranch, FactorizedReduction, PoolBranch, conv1x1, dropout
+from enas.children.ops import ConvBranch, FactorizedReduction, PoolBranch, conv1x1, drop_path, dropout
 
 X = torch.arange(2 * 3 * 5 * 4, dtype=torch.float32).reshape(2, 3, 5, 4)
 
@@ -100,3 +100,31 @@ def test_dropout_scales_the_gradient_by_the_same_mask():
 def test_dropout_without_a_generator_is_refused():
     with pytest.raises(ValueError, match="dropout in training mode: expected a generator for its mask, got None"):
         dropout(torch.ones(2), keep_prob=0.5, generator=None)
+
+
+def test_drop_path_keeps_or_drops_whole_images_and_keeps_the_expectation():
+    out = drop_path(torch.full((100_000, 2, 1, 2), 3.0), keep_prob=0.7, generator=torch.Generator().manual_seed(0))
+    assert out.unique().tolist() == pytest.approx([0, 3 / 0.7])
+    assert torch.equal(out, out[:, :1, :, :1].expand_as(out))
+    assert (out > 0).float().mean().item() == pytest.approx(0.7, abs=0.007)  # 4.8 standard errors
+    assert out.mean().item() == pytest.approx(3.0, abs=0.03)
+
+
+def test_drop_path_is_a_function_of_the_generator_and_scales_the_gradient_alike():
+    x = torch.randn(50, 2, 3, 4, requires_grad=True)
+    first, same, other = (drop_path(x, keep_prob=0.5, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    first.sum().backward()
+    torch.testing.assert_close(x.grad * x.detach(), first.detach())
+
+
+def test_drop_path_keeps_the_memory_format():
+    x = torch.randn(4, 5, 3, 3).to(memory_format=torch.channels_last)
+    out = drop_path(x, keep_prob=0.5, generator=torch.Generator().manual_seed(0))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_drop_path_without_a_generator_is_refused():
+    with pytest.raises(ValueError, match="drop-path in training mode: expected a generator for its mask, got None"):
+        drop_path(torch.ones(2, 1, 1, 1), keep_prob=0.5, generator=None)

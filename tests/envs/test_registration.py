@@ -22,7 +22,7 @@ from enas.spaces import SPACES
 from enas.spaces.sampling import sample_uniform
 from envs.shared_weight import SharedWeightEnv
 
-TINY_CHILD = {"macro": {"num_layers": 3, "filters": 4}}
+TINY_CHILD = {"macro": {"num_layers": 3, "filters": 4}, "micro": {"num_layers": 1, "num_nodes": 2, "filters": 4}}
 PHASES = ("shared", "controller", "both")
 TOKEN_IDS = [env_id for env_id, entry in envs.ENVS.items() if entry.form == envs.TOKENS]
 

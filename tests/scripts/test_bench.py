@@ -17,12 +17,14 @@ import torch
 import scripts.bench
 from enas.measure import Pairs
 from enas.spaces.macro import MacroConfig
+from enas.spaces.micro import MicroConfig
 from scripts.bench import BenchCommand, Name
 from scripts.benchmarks import BENCHMARKS
 from scripts.workbench import Workbench, random_images
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--macro.num-layers", "2", "--macro.filters", "4", "--batch-size", "4", "--image-size", "8", "--num-images", "20"]
+SMALL += ["--micro.num-layers", "1", "--micro.num-nodes", "2", "--micro.filters", "4", "--micro-batch-size", "4"]
 SMALL += ["--architectures", "3", "--threads", str(torch.get_num_threads()), "--device", "cpu"]
 
 Run = Callable[..., tuple[int, str]]
@@ -50,8 +52,10 @@ def bench() -> Workbench:
     device = torch.device("cpu")
     return Workbench(
         macro=MacroConfig(num_layers=4, filters=4),
+        micro=MicroConfig(num_layers=1, num_nodes=2, filters=4),
         data=random_images(20, 8, seed=0, device=device),
         batch_size=4,
+        micro_batch_size=4,
         num_architectures=3,
         num_pairs=3,
         seed=0,
@@ -80,20 +84,29 @@ def test_choices_of_only_are_the_benchmarks():
 
 def test_limits_are_those_that_were_asked_for():
     limits = {name: benchmark.limit for name, benchmark in BENCHMARKS.items()}
-    assert limits == {"activation-peak": 1.05, "controller-batch": 0.1, "loop-share": 0.03, "shared-step": 1.05}
+    assert limits == {
+        "activation-peak": 1.05,
+        "controller-batch": 0.1,
+        "loop-share": 0.03,
+        "micro-layout": 0.62,
+        "micro-shared-step": 1.05,
+        "shared-step": 1.05,
+    }
 
 
 def test_defaults_are_the_authors_macro_search():
     command = BenchCommand()
     assert (command.macro.num_layers, command.macro.filters, command.batch_size, command.architectures) == (12, 36, 128, 20)
+    assert (command.micro.num_layers, command.micro.num_nodes, command.micro.filters, command.micro_batch_size) == (6, 5, 20, 160)
     assert command.pairs >= 30
 
 
 # What the benchmarks measure.
 
 
-def test_both_sides_of_a_step_get_the_same_minibatch_and_another_architecture_in_each_pair(bench):
-    shared = bench.shared_weights(bench.macro)
+@pytest.mark.parametrize("weights", ["macro_weights", "micro_weights"])
+def test_both_sides_of_a_step_get_the_same_minibatch_and_another_architecture_in_each_pair(weights, bench):
+    shared = getattr(bench, weights)()
     pairs = bench.hard_coded_pairs(shared)
     seen = []
     for _ in range(3):
@@ -103,6 +116,15 @@ def test_both_sides_of_a_step_get_the_same_minibatch_and_another_architecture_in
         assert alone.num_train_steps == shared.num_train_steps
         seen.append(tuple(paths.tokens[0].tolist()))
     assert len(set(seen)) == 3
+
+
+def test_layouts_compute_the_same_on_the_same_minibatch(bench):
+    chosen, default = bench.micro_weights(), bench.micro_weights(torch.contiguous_format)
+    assert (chosen.memory_format, default.memory_format) == (torch.channels_last, torch.contiguous_format)
+    paths = next(bench.paths(chosen.space))
+    torch.testing.assert_close(chosen.train_step(paths).loss, default.train_step(paths).loss, rtol=1e-4, atol=1e-5)
+    assert chosen.child.stem[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert default.child.stem[0].weight.is_contiguous()
 
 
 def test_activation_peaks_are_the_same_when_they_are_counted_again(bench):
@@ -207,7 +229,7 @@ def test_narrow_terminal_cuts_no_word(run, monkeypatch):
         (["--pairs", "many"], ["--pairs", "many"]),
         (["--only", "nothing"], ["--only", "shared-step", "nothing"]),
         (["--batch-size", "0"], ["--batch-size", "at least 1"]),
-        (["--num-images", "100"], ["--num-images", "at least 128", "got 100"]),
+        (["--num-images", "100"], ["--num-images", "at least 160", "got 100"]),
         (["--macro.filters", "1"], ["filters", "at least 2", "got 1"]),
         (["--threads", "0"], ["--threads", "at least 1"]),
         (["--seed", "-1"], ["--seed", "at least 0"]),

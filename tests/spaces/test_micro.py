@@ -124,7 +124,7 @@ def test_largest_has_the_dearest_operation_and_the_most_loose_items():
 
 def test_drawing_has_a_block_a_node_with_a_chip_an_operation():
     normal, reduce = MicroSpace(2).graph(ARC).cells
-    assert (normal.name, reduce.name) == ("normal", "reduce")
+    assert (normal.name, reduce.name) == ("normal cell", "reduction cell")
     assert normal.blocks[1].chips == (Chip(operation="identity", source=2), Chip(operation="sep5x5", source=1))
     assert reduce.outputs == (3,)
 
@@ -169,7 +169,9 @@ def test_text_tells_the_number_of_nodes_and_width_does_not_matter():
 
 
 def test_supernet_of_the_authors_final_network_is_refused():
-    with pytest.raises(ValueError, match="final: expected searched, since the authors' final network is that of one architecture"):
+    with pytest.raises(
+        ValueError, match="final: expected searched, since the authors' final network is that of one architecture"
+    ):
         MicroConfig(final="authors").make_child(image_shape=(3, 32, 32), num_classes=10)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from enas.draw import GROUP_COLOURS, draw_figure, drawing_array, group_colours, save_drawing, to_ansi, to_dot, to_mermaid
+from enas.draw import GROUP_COLOURS, draw_figure, drawing_array, group_colours, save_drawing
 from enas.spaces.graph import Graph, GraphNode
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -87,7 +87,7 @@ def arc_curves(graph: Graph, folder: Path) -> list[Curve]:
 
 def test_importing_the_module_does_not_load_matplotlib() -> None:
     code = "import sys, enas.draw; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
 @each_graph
@@ -199,51 +199,3 @@ def test_png_and_array_hold_the_same_pixels(tmp_path: Path) -> None:
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected the suffix .svg or .png, got '.pdf'"):
         save_drawing(GRAPHS["one node"], tmp_path / "drawing.pdf")
-
-
-@pytest.mark.parametrize("draw", [draw_figure, to_dot, to_mermaid, to_ansi])
-@pytest.mark.parametrize("edge", [(1, 0), (1, 1), (0, 2), (-1, 1)])
-def test_edges_must_lead_forward_between_nodes(draw: type, edge: tuple[int, int]) -> None:
-    nodes = (GraphNode(label="a", group="a"), GraphNode(label="b", group="b"))
-    with pytest.raises(ValueError, match=rf"between nodes 0\.\.1, got {re.escape(str(edge))}"):
-        draw(Graph(nodes=nodes, edges=(edge,)))
-    with pytest.raises(ValueError, match="expected at least one node, got none"):
-        draw(Graph(nodes=(), edges=()))
-
-
-@each_graph
-def test_dot_holds_every_label_and_edge(graph: Graph) -> None:
-    dot = to_dot(graph)
-    quoted = re.findall(r'label="((?:[^"\\]|\\.)*)"', dot)
-    assert [label.replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\") for label in quoted] == [
-        node.label for node in graph.nodes
-    ]
-    edges = re.findall(r"n(\d+) -> n(\d+) \[(constraint=false)?", dot)
-    assert [(int(source), int(target)) for source, target, _ in edges] == list(graph.edges)
-    assert [bool(loose) for *_, loose in edges] == [target > source + 1 for source, target in graph.edges]
-
-
-@each_graph
-def test_mermaid_holds_every_label_and_edge(graph: Graph) -> None:
-    mermaid = to_mermaid(graph)
-    assert mermaid.startswith("flowchart LR\n")
-    labels = re.findall(r'n\d+\["([^"]*)"\]', mermaid)
-    for entity, letter in (("<br/>", "\n"), ("#quot;", '"'), ("#lt;", "<"), ("#gt;", ">"), ("#amp;", "&")):
-        labels = [label.replace(entity, letter) for label in labels]
-    assert labels == [node.label for node in graph.nodes]
-    edges = re.findall(r"n(\d+) (-->|-\.->) n(\d+)", mermaid)
-    assert [(int(source), int(target)) for source, _, target in edges] == list(graph.edges)
-    assert [arrow == "-.->" for _, arrow, _ in edges] == [target > source + 1 for source, target in graph.edges]
-    assert len(re.findall(r"classDef", mermaid)) == len({node.group for node in graph.nodes})
-
-
-def test_ansi_is_a_line_a_node_with_its_sources() -> None:
-    nodes = [("stem", "stem"), ("0\nconv3x3", "conv3x3"), ("1\nmax3x3", "max3x3"), ("classifier", "output")]
-    graph = Graph(nodes=tuple(GraphNode(label=label, group=group) for label, group in nodes), edges=((1, 2), (0, 1), (0, 2)))
-    assert to_ansi(graph) == "0  stem\n1  0 / conv3x3  <- 0\n2  1 / max3x3   <- 0, 1\n3  classifier\n"
-
-
-def test_ansi_lines_up_two_digit_indices() -> None:
-    lines = to_ansi(chain_graph(12)).splitlines()
-    assert [line[:4] for line in (lines[0], lines[9], lines[10])] == [" 0  ", " 9  ", "10  "]
-    assert len({line.index("<-") for line in lines[1:]}) == 1

@@ -1,0 +1,130 @@
+"""What the searched and the authors' final micro network share around their cells (authors: `src/cifar10/micro_child.py`).
+
+A 3x3 stem to three times the filters, L + 2 cells of which two are reduction cells, ReLU, global average pooling, dropout, a
+linear classifier without bias. A cell reads the outputs of the two cells before it; the first reads the stem twice. A second
+classifier reads the cell after the last reduction cell in training mode.
+
+Departures from the authors' code: the auxiliary head is trained (theirs was left out of the list of trained variables); drop-path
+follows the depth here and the step wherever the network is trained, which sets `drop_path_keep_prob`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from enas.children.base import Child, Output
+from enas.children.batch_norm import BatchNorm
+from enas.children.cell_parts import Noise
+from enas.children.ops import dropout
+from enas.spaces.micro import MicroArchitecture, MicroConfig
+
+STEM_MULTIPLE = 3
+"""Channels of the stem over the filters of the first cells."""
+
+
+def reduction_cells(num_layers: int) -> tuple[int, int]:
+    """Return the ids of the reduction cells among L + 2: L//3 and 2*(L//3) + 1."""
+    third = num_layers // 3
+    return third, 2 * third + 1
+
+
+class AuxiliaryHead(nn.Module):
+    """The second classifier: ReLU, 5x5 average pooling of stride 3, 1x1 to 128, a convolution as large as the image to 768.
+
+    BatchNorm and ReLU follow both; then global average pooling and a linear map. No biases.
+
+    Args:
+        channels: of its input.
+        size: (height, width) of its input; below 5 the pooling shrinks with it.
+        num_classes: size of the logits.
+    """
+
+    def __init__(self, channels: int, *, size: tuple[int, int], num_classes: int) -> None:
+        super().__init__()
+        window = (min(5, size[0]), min(5, size[1]))
+        kernel = ((size[0] - window[0]) // 3 + 1, (size[1] - window[1]) // 3 + 1)
+        self.pool = nn.AvgPool2d(window, stride=3)
+        self.project = nn.Sequential(nn.Conv2d(channels, 128, 1, bias=False), BatchNorm(128, relu=True))
+        # TensorFlow's SAME: an even kernel's odd pixel of padding is at the bottom and right
+        self.padding = ((kernel[1] - 1) // 2, kernel[1] // 2, (kernel[0] - 1) // 2, kernel[0] // 2)
+        self.full = nn.Sequential(nn.Conv2d(128, 768, kernel, bias=False), BatchNorm(768, relu=True))
+        self.classifier = nn.Linear(768, num_classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to logits (B, num_classes)."""
+        out = self.full(F.pad(self.project(self.pool(torch.relu(x))), self.padding))  # (B, 768, ceil(H'/3), ceil(W'/3))
+        logits: Tensor = self.classifier(out.mean(dim=(2, 3)))
+        return logits
+
+
+class CellChild(Child):
+    """A network of cells; a subclass fills `cells` and then calls `_add_heads`.
+
+    A cell is a module that maps (older output, newer output, nodes, noise) to the next cell's two inputs.
+
+    Args:
+        config: layers, filters, dropout, auxiliary head.
+        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        architecture: None for a supernet.
+    """
+
+    has_drop_path = True
+    cells: nn.ModuleList
+    classifier: nn.Linear
+    auxiliary: AuxiliaryHead | None
+
+    def __init__(self, config: MicroConfig, *, image_shape: tuple[int, int, int], architecture: MicroArchitecture | None) -> None:
+        super().__init__()
+        if architecture is not None:
+            config.make_space().encode(architecture)  # raises for an architecture of another space
+        self.keep_prob = config.keep_prob
+        self.architecture = architecture
+        self.reduction_cells = reduction_cells(config.num_layers)
+        width = STEM_MULTIPLE * config.filters
+        self.stem = nn.Sequential(nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False), BatchNorm(width))
+
+    def _add_heads(self, channels: int, *, aux_channels: int | None, image_size: tuple[int, int], num_classes: int) -> None:
+        """Add the classifier for the last cell's channels, and the auxiliary head for its cell's unless that is None."""
+        height, width = ((size + 3) // 4 for size in image_size)  # two halvings that round up
+        self.classifier = nn.Linear(channels, num_classes, bias=False)
+        self.auxiliary = (
+            None if aux_channels is None else AuxiliaryHead(aux_channels, size=(height, width), num_classes=num_classes)
+        )
+
+    @property
+    def auxiliary_head(self) -> nn.Module | None:
+        """See `Child.auxiliary_head`."""
+        return self.auxiliary
+
+    @property
+    def auxiliary_cell(self) -> int:
+        """The cell whose output the auxiliary head reads: the one after the last reduction cell."""
+        return self.reduction_cells[-1] + 1
+
+    def forward(
+        self, x: Tensor, architecture: MicroArchitecture, *, carry: Any = None, generator: torch.Generator | None = None
+    ) -> Output:
+        """Run one architecture; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
+        if self.architecture is not None and architecture != self.architecture:
+            raise ValueError(f"expected the standalone network's own architecture {self.architecture}, got {architecture}")
+        older = newer = self.stem(x)
+        aux_logits = None
+        for index, cell in enumerate(self.cells):
+            nodes = architecture.reduce if index in self.reduction_cells else architecture.normal
+            older, newer = cell(older, newer, nodes, Noise(keep_prob=self._path_keep_prob(index), generator=generator))
+            if index == self.auxiliary_cell and self.training and self.auxiliary is not None:
+                aux_logits = self.auxiliary(newer)
+        features = torch.relu(newer).mean(dim=(2, 3))  # (B, C)
+        if self.training and self.keep_prob < 1:
+            features = dropout(features, keep_prob=self.keep_prob, generator=generator)
+        return Output(logits=self.classifier(features), aux_logits=aux_logits)
+
+    def _path_keep_prob(self, index: int) -> float:
+        """Return a cell's probability of keeping a path, which falls linearly with depth (authors: `_apply_drop_path`)."""
+        if not self.training:
+            return 1.0
+        return 1 - (index + 1) / len(self.cells) * (1 - self.drop_path_keep_prob)

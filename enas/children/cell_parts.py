@@ -1,0 +1,148 @@
+"""The parts that a cell of the searched and of the authors' final micro network is made of (`src/cifar10/micro_child.py`)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from enas.children.batch_norm import BatchNorm
+from enas.children.ops import FactorizedReduction, drop_path
+from enas.spaces.micro import NUM_INPUTS, SIDES, Operation
+from enas.spaces.micro import Node as PickedNode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a cell's output is before any image is seen: its channels, and how often height and width were halved."""
+
+    channels: int
+    level: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What is random in a cell's forward pass: each operation's output is kept with `keep_prob`, drawn from `generator`."""
+
+    keep_prob: float
+    generator: torch.Generator | None
+
+
+def rectified_conv1x1(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return ReLU, 1x1 convolution, BatchNorm."""
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(in_channels, out_channels, 1, bias=False), BatchNorm(out_channels))
+
+
+def calibration(shape: Shape, target: Shape) -> nn.Module | None:
+    """Return what brings a cell's input to the width and resolution of its nodes; None where it has both."""
+    if shape.level != target.level:
+        return nn.Sequential(nn.ReLU(), FactorizedReduction(shape.channels, target.channels))
+    return None if shape.channels == target.channels else rectified_conv1x1(shape.channels, target.channels)
+
+
+def separable_convs(channels: int, *, kernel_size: int, stride: int = 1) -> nn.Sequential:
+    """Return (depthwise k x k, pointwise 1x1, BatchNorm) twice with a ReLU between; the ReLU before is the caller's.
+
+    The first depthwise convolution has the stride; padding is k // 2 on all sides.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, step in enumerate((stride, 1)):
+        layers[f"depthwise_{index}"] = nn.Conv2d(
+            channels, channels, kernel_size, stride=step, padding=kernel_size // 2, groups=channels, bias=False
+        )
+        layers[f"pointwise_{index}"] = nn.Conv2d(channels, channels, 1, bias=False)
+        layers[f"norm_{index}"] = BatchNorm(channels, relu=index == 0)
+    return nn.Sequential(layers)
+
+
+class Items:
+    """The items of a cell, (B, C, H, W) each; the ReLU that separable convolutions begin with is computed once an item."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self._tensors = list(tensors)
+        self._rectified: dict[int, Tensor] = {}
+
+    def __getitem__(self, item: int) -> Tensor:
+        return self._tensors[item]
+
+    def append(self, tensor: Tensor) -> None:
+        """Add the output of the next node."""
+        self._tensors.append(tensor)
+
+    def rectified(self, item: int) -> Tensor:
+        """Return max(0, .) of an item."""
+        if item not in self._rectified:
+            self._rectified[item] = torch.relu(self._tensors[item])
+        return self._rectified[item]
+
+
+class Side(nn.ModuleDict):
+    """One side of a node: its operations that have weights, by operation and item (`sep3x3_4`).
+
+    Args:
+        channels: of all items.
+        choices: operations and items that may be picked.
+        halves_inputs: whether operations on the cell's inputs have stride 2; an identity is a factorized reduction then.
+    """
+
+    def __init__(self, channels: int, *, choices: Iterable[tuple[Operation, int]], halves_inputs: bool = False) -> None:
+        super().__init__()
+        self.halves_inputs = halves_inputs
+        for operation, item in choices:
+            stride = self._stride(item)
+            if operation.startswith("sep"):
+                self[f"{operation}_{item}"] = separable_convs(channels, kernel_size=int(operation[-1]), stride=stride)
+            elif operation == "identity" and stride > 1:
+                self[f"{operation}_{item}"] = FactorizedReduction(channels, channels)
+
+    def _stride(self, item: int) -> int:
+        return 2 if self.halves_inputs and item < NUM_INPUTS else 1
+
+    def forward(self, items: Items, item: int, operation: Operation, noise: Noise) -> Tensor:
+        """Return the operation on the item, (B, C, H, W); its path may be dropped unless it is an identity."""
+        stride = self._stride(item)
+        if operation == "identity":
+            out: Tensor = items[item] if stride == 1 else self[f"{operation}_{item}"](items[item])
+            return out
+        if operation == "avg3x3":  # without padding, as TensorFlow's SAME
+            out = F.avg_pool2d(items[item], 3, stride, 1, count_include_pad=False)
+        elif operation == "max3x3":
+            out = F.max_pool2d(items[item], 3, stride, 1)
+        else:
+            out = self[f"{operation}_{item}"](items.rectified(item))
+        return drop_path(out, keep_prob=noise.keep_prob, generator=noise.generator) if noise.keep_prob < 1 else out
+
+
+class CellNode(nn.ModuleList):
+    """A node: the sum of its two sides.
+
+    Args:
+        channels: of all items.
+        choices: operations and items that may be picked, for each side.
+        halves_inputs: see `Side`.
+    """
+
+    def __init__(self, channels: int, *, choices: Iterable[Iterable[tuple[Operation, int]]], halves_inputs: bool = False) -> None:
+        super().__init__(Side(channels, choices=side, halves_inputs=halves_inputs) for side in choices)
+
+    def forward(self, items: Items, picked: PickedNode, noise: Noise) -> Tensor:
+        """Return operation 0 on item 0 + operation 1 on item 1, (B, C, H, W)."""
+        first, second = (
+            side(items, item, operation, noise)
+            for side, item, operation in zip(self, picked.inputs, picked.operations, strict=True)
+        )
+        out: Tensor = first + second
+        return out
+
+
+def node_choices(
+    operations: Iterable[Operation], index: int, picked: PickedNode | None
+) -> tuple[tuple[tuple[Operation, int], ...], ...]:
+    """Return what each side of a node may pick: every operation and item of a supernet, or those of one architecture's node."""
+    if picked is None:
+        return (tuple((operation, item) for operation in operations for item in range(NUM_INPUTS + index)),) * SIDES
+    return tuple(((operation, item),) for item, operation in zip(picked.inputs, picked.operations, strict=True))

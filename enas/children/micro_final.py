@@ -1,0 +1,96 @@
+"""The network that ENAS' authors train for the micro cells that they found (`_fixed_layer` of `src/cifar10/micro_child.py`).
+
+It is not the one that was searched: a 1x1 convolution is put before each cell's newer input, a reduction cell halves by its
+operations on the two inputs, and the loose items are concatenated as they are, so that a cell has C channels for each of them.
+
+Departure from the authors' code, besides those in `cell_child`: operations of stride 2 pad by k // 2 on all sides, where
+TensorFlow's SAME pads an even size by one pixel less at the top and left.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from enas.children.cell_child import STEM_MULTIPLE, CellChild
+from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, rectified_conv1x1
+from enas.children.ops import FactorizedReduction
+from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, loose_items
+
+
+class AuthorsMicroCell(nn.Module):
+    """A cell of one architecture.
+
+    Args:
+        older, newer: shapes of its two inputs.
+        channels: C, of its nodes.
+        nodes: of the architecture.
+        is_reduction: whether operations on the inputs, and inputs that are loose, are halved.
+    """
+
+    def __init__(self, older: Shape, newer: Shape, *, channels: int, nodes: Nodes, is_reduction: bool) -> None:
+        super().__init__()
+        target = Shape(channels=channels, level=newer.level)
+        self.calibrate_0 = calibration(older, target)
+        self.calibrate_1 = calibration(newer, target)
+        self.base = rectified_conv1x1(channels, channels)
+        self.nodes = nn.ModuleList(
+            CellNode(channels, choices=node_choices((), index, picked), halves_inputs=is_reduction)
+            for index, picked in enumerate(nodes)
+        )
+        loose = loose_items(nodes)
+        self.reductions = nn.ModuleDict(
+            {str(item): FactorizedReduction(channels, channels) for item in loose if is_reduction and item < NUM_INPUTS}
+        )
+        self.shape = Shape(channels=len(loose) * channels, level=newer.level + is_reduction)
+
+    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Map the two outputs before, (B, C', H', W'), to the newer one and the cell's own (B, loose * C, H, W)."""
+        first = older if self.calibrate_0 is None else self.calibrate_0(older)
+        second = newer if self.calibrate_1 is None else self.calibrate_1(newer)
+        items = Items((first, self.base(second)))
+        for node, picked in zip(self.nodes, nodes, strict=True):
+            items.append(node(items, picked, noise))
+        loose = (
+            self.reductions[str(item)](items[item]) if str(item) in self.reductions else items[item]
+            for item in loose_items(nodes)
+        )
+        return newer, torch.cat(list(loose), dim=1)
+
+
+class AuthorsMicroChild(CellChild):
+    """The authors' final network of one architecture.
+
+    Args:
+        config: layers, filters, dropout, auxiliary head.
+        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        num_classes: size of the logits.
+        architecture: a member of the space.
+    """
+
+    def __init__(
+        self,
+        config: MicroConfig,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        architecture: MicroArchitecture,
+    ) -> None:
+        super().__init__(config, image_shape=image_shape, architecture=architecture)
+        self.cells = nn.ModuleList()
+        older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
+        shapes = []
+        for index in range(config.num_layers + 2):
+            is_reduction = index in self.reduction_cells
+            cell = AuthorsMicroCell(
+                older,
+                newer,
+                channels=config.filters * 2 ** (newer.level + is_reduction),
+                nodes=architecture.reduce if is_reduction else architecture.normal,
+                is_reduction=is_reduction,
+            )
+            self.cells.append(cell)
+            older, newer = newer, cell.shape
+            shapes.append(newer)
+        aux_channels = shapes[self.auxiliary_cell].channels if config.aux_head else None
+        self._add_heads(newer.channels, aux_channels=aux_channels, image_size=image_shape[1:], num_classes=num_classes)

@@ -1,0 +1,116 @@
+"""The two CIFAR-10 networks that the ENAS authors published, as data: arc strings, and what was reported of them.
+
+The arc strings are those of the authors' `scripts/cifar10_macro_final.sh` and `cifar10_micro_final.sh` (melodyguan/enas). Every
+figure names where it was read; `UNCONFIRMED` marks one that is quoted from memory of the paper. Not covered: how they are trained
+(`scripts.retrain_presets`), and the network for text, whose space this project does not have yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNCONFIRMED = "ENAS paper, quoted from memory, not confirmed in a source"
+"""The source of a figure that nobody has looked up again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A reported figure.
+
+    Attributes:
+        value: with its unit, such as `4.6 M` or `2.89 %`.
+        source: where it was read, and under which conditions.
+    """
+
+    value: str
+    source: str
+
+    def in_words(self) -> str:
+        """Return the figure with its source in brackets."""
+        return f"{self.value} ({self.source})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """An architecture that was published.
+
+    Attributes:
+        space: name of its space.
+        text: in the space's own format, with the authors' operations in the authors' order.
+        network: what the figures are of: depth, width and data.
+        parameters: of that network, without the auxiliary head.
+        test_error: of that network, percent of the test images.
+        note: what else there is to know before comparing with it.
+    """
+
+    space: str
+    text: str
+    network: str
+    parameters: tuple[Figure, ...]
+    test_error: tuple[Figure, ...]
+    note: str
+
+
+_MACRO = """\
+0
+3 0
+0 1 0
+2 0 0 1
+2 0 0 0 0
+3 1 1 0 1 0
+2 0 0 0 0 0 1
+2 0 1 1 0 1 1 1
+1 0 1 1 1 0 1 0 1
+0 0 0 0 0 0 0 0 0 0
+2 0 0 0 0 0 1 0 0 0 0
+0 1 0 0 1 1 0 0 0 0 1 1
+2 0 1 0 0 0 0 0 1 0 1 1 0
+1 0 0 1 0 0 0 1 1 1 0 1 0 1
+0 1 1 0 1 0 1 0 0 0 0 0 1 0 0
+2 0 0 1 0 0 0 0 0 0 0 1 0 1 0 1
+2 0 1 0 0 0 1 0 0 1 1 1 1 0 0 1 0
+2 0 0 0 0 1 0 1 0 1 0 0 1 0 1 0 0 1
+3 0 1 1 0 1 0 0 0 0 0 1 0 1 0 1 0 0 0
+3 0 1 1 0 0 0 0 0 0 0 0 0 1 1 0 0 0 0 1
+0 1 0 0 1 0 1 1 0 0 0 1 0 0 0 0 0 1 1 0 0
+3 0 1 0 1 1 0 0 1 0 1 1 0 1 1 0 1 0 0 1 0 0
+0 1 0 1 0 1 0 0 0 0 0 0 0 0 1 0 1 0 0 1 0 0 0
+0 1 1 0 0 0 1 1 1 0 1 0 0 0 1 0 1 0 0 1 1 0 0 0"""
+
+_MICRO = """\
+0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1
+1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"""
+
+
+PUBLISHED: dict[str, Published] = {
+    "enas-macro": Published(
+        space="macro",
+        text=_MACRO,
+        network="24 layers of 96 filters, CIFAR-10",
+        parameters=(Figure(value="21.3 M", source=UNCONFIRMED),),
+        test_error=(
+            Figure(value="4.23 %", source=UNCONFIRMED),
+            Figure(value="3.87 %", source=f"with 38.0 M parameters; {UNCONFIRMED}"),
+        ),
+        note=(
+            "The authors' code trains full convolutions where the arc string names separable ones (operations 1 and 3), "
+            "which gives about twice the published number of parameters."
+        ),
+    ),
+    "enas-micro": Published(
+        space="micro",
+        text=_MICRO,
+        network="15 + 2 cells, 36 filters, CIFAR-10",
+        parameters=(
+            Figure(value="4.6 M", source="ENAS paper as quoted by DARTS' table"),
+            Figure(value="4.2 M", source="rerun by DARTS' authors"),
+        ),
+        test_error=(
+            Figure(value="2.89 %", source="ENAS paper as quoted by DARTS' table, with cutout"),
+            Figure(value="3.54 %", source="without cutout; melodyguan/enas issue 39"),
+            Figure(value="2.91 %", source="rerun by DARTS' authors, who searched anew; the mean of 8 runs"),
+        ),
+        note="DARTS' authors report 3.29 +- .15 % for random search in their own space.",
+    ),
+}
+"""Every published architecture by its name."""

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from enas.published import PUBLISHED, UNCONFIRMED
+from enas.spaces import SPACES
+from enas.spaces.macro import OPERATIONS, MacroArchitecture, MacroConfig
+from enas.spaces.micro import MicroArchitecture, MicroConfig, Node, loose_items
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def micro() -> MicroArchitecture:
+    return MicroConfig().make_space().from_text(PUBLISHED["enas-micro"].text)
+
+
+def macro() -> MacroArchitecture:
+    return MacroConfig(num_layers=24).make_space().from_text(PUBLISHED["enas-macro"].text)
+
+
+def test_registry_is_sorted():
+    assert list(PUBLISHED) == sorted(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_text_is_the_spaces_own(name):
+    published = PUBLISHED[name]
+    space = SPACES[published.space]().for_text(published.text).make_space()
+    assert space.to_text(space.from_text(published.text)) == published.text
+
+
+def test_micro_cells_have_the_five_nodes_of_the_authors_script():
+    assert micro().normal == (
+        Node(inputs=(0, 0), operations=("avg3x3", "sep3x3")),
+        Node(inputs=(0, 0), operations=("identity", "sep5x5")),
+        Node(inputs=(0, 1), operations=("identity", "sep5x5")),
+        Node(inputs=(1, 0), operations=("sep3x3", "sep5x5")),
+        Node(inputs=(0, 1), operations=("avg3x3", "sep5x5")),
+    )
+    assert micro().reduce == (
+        Node(inputs=(1, 1), operations=("sep3x3", "sep3x3")),
+        Node(inputs=(0, 0), operations=("max3x3", "avg3x3")),
+        Node(inputs=(1, 3), operations=("sep5x5", "sep5x5")),
+        Node(inputs=(1, 0), operations=("sep3x3", "identity")),
+        Node(inputs=(0, 1), operations=("max3x3", "sep5x5")),
+    )
+
+
+def test_every_node_of_the_normal_cell_is_loose_and_the_reduction_cell_uses_one():
+    assert loose_items(micro().normal) == (2, 3, 4, 5, 6)
+    assert loose_items(micro().reduce) == (2, 4, 5, 6)
+
+
+def test_macro_has_24_layers_without_pooling():
+    architecture = macro()
+    assert len(architecture.operations) == len(architecture.skips) == 24
+    digits = [OPERATIONS.index(operation) for operation in architecture.operations]
+    assert digits == [0, 3, 0, 2, 2, 3, 2, 2, 1, 0, 2, 0, 2, 1, 0, 2, 2, 2, 3, 3, 0, 3, 0, 0]
+
+
+def test_macro_skips_are_those_of_the_authors_script():
+    architecture = macro()
+    assert architecture.skips[:6] == ((), (), (0,), (2,), (), (0, 1, 3))
+    assert architecture.skips[9] == ()
+    assert architecture.skips[23] == (0, 1, 5, 6, 7, 9, 13, 15, 18, 19)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_figure_names_its_source(name):
+    published = PUBLISHED[name]
+    assert published.parameters
+    assert published.test_error
+    assert all(figure.value and figure.source for figure in (*published.parameters, *published.test_error))
+
+
+def test_figures_of_the_macro_network_are_marked_as_unconfirmed():
+    published = PUBLISHED["enas-macro"]
+    assert all(UNCONFIRMED in figure.source for figure in (*published.parameters, *published.test_error))
+    assert published.parameters[0].in_words() == "21.3 M (ENAS paper, quoted from memory, not confirmed in a source)"
+
+
+def test_figures_of_the_micro_network_are_those_that_others_quote():
+    published = PUBLISHED["enas-micro"]
+    assert [figure.value for figure in published.parameters] == ["4.6 M", "4.2 M"]
+    assert [figure.value for figure in published.test_error] == ["2.89 %", "3.54 %", "2.91 %"]
+    assert not any("memory" in figure.source for figure in (*published.parameters, *published.test_error))
+
+
+def test_reading_them_does_not_wait_for_torch():
+    code = "import sys, enas.published; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
