@@ -172,6 +172,9 @@ class RetrainConfig:
     """Times the searched architecture is trained, each with another seed."""
     random: int = 0
     """Random architectures trained in the same way, for comparison."""
+    random_within: float | None = None
+    """Largest relative difference in parameters from the architecture that random ones are compared with, such as .1; None
+    for random architectures of any size."""
     restart_epochs: int | None = None
     """Epochs of the first of several cosine cycles, each twice as long as the one before (authors: 10); None for one cosine."""
     aux_weight: float = 0.4
@@ -187,6 +190,8 @@ class RetrainConfig:
         _require_training(self)
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
         require(self.random >= 0, "random", "at least 0", self.random)
+        within = self.random_within
+        require(within is None or within > 0, "random_within", "a number above 0 or None", within)
         first, keep_prob = self.restart_epochs, self.drop_path_keep_prob
         require(first is None or first >= 1, "restart_epochs", "at least 1 or None", first)
         require(0 < keep_prob <= 1, "drop_path_keep_prob", "a number in (0, 1]", keep_prob)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from enas.children.cost import size_of
 from enas.configs import Precision, RetrainConfig
 from enas.console import ProgressBar
 from enas.datasets.augment import Augmentation
@@ -23,6 +24,9 @@ from enas.retrain_result import RetrainResult
 from enas.seeding import derive_seed
 from enas.spaces.base import ChildConfig
 from enas.spaces.sampling import sample_uniform
+
+MAX_DRAWS = 5_000
+"""Uniform architectures that are looked at for those of about the same size; counting one's parameters takes some 20 ms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,29 @@ class Recipe:
     seed: int
     device: torch.device
     precision: Precision
+
+    def random_architectures(self, architecture: Any) -> list[Any]:
+        """Return the random architectures that one is compared with: uniform ones, or those of them that are about as large.
+
+        Warns where fewer than asked for are found.
+        """
+        space, wanted, within = self.child.make_space(), self.retrain.random, self.retrain.random_within
+        rng = np.random.default_rng(derive_seed(self.seed, "random architectures"))
+        if within is None or not wanted:
+            return [space.decode(row) for row in sample_uniform(space, wanted, rng)]
+        expected, found = self._size_of(architecture), []
+        for _ in range(MAX_DRAWS):
+            member = space.decode(sample_uniform(space, 1, rng)[0])
+            if abs(self._size_of(member) / expected - 1) <= within:
+                found.append(member)
+            if len(found) == wanted:
+                return found
+        message = f"only {len(found)} of {MAX_DRAWS} random architectures are within {within} of {expected:,} parameters"
+        warnings.warn(f"{message}, {wanted} were asked for", RuntimeWarning, stacklevel=3)
+        return found
+
+    def _size_of(self, architecture: Any) -> int:
+        return size_of(self.child, architecture, image_shape=self.data.image_shape, num_classes=self.data.num_classes)
 
     def training(self, architecture: Any, number: int) -> Retraining:
         """Return the training of one architecture with the recipe's seed number `number`."""
@@ -80,10 +107,9 @@ def train_all(
         is left out with a warning.
     Raises: Stopped where it was asked to; TrainingFailed where the architecture itself cannot be trained.
     """
-    space, config = recipe.child.make_space(), recipe.retrain
-    tokens = sample_uniform(space, config.random, np.random.default_rng(derive_seed(recipe.seed, "random architectures")))
+    config = recipe.retrain
     jobs = [(f"{name}-{seed}", architecture, seed) for seed in range(config.seeds)]
-    jobs += [(f"random-{index}", space.decode(row), index) for index, row in enumerate(tokens)]
+    jobs += [(f"random-{index}", member, index) for index, member in enumerate(recipe.random_architectures(architecture))]
     own: list[RetrainResult] = []
     random: list[RetrainResult] = []
     with ProgressBar(console, unit="epochs") as bar:
@@ -102,6 +128,6 @@ def train_all(
             else:
                 (own if index < config.seeds else random).append(result)
     rows = [Row(name=name, results=own)]
-    lost = config.random - len(random)
+    lost = len(jobs) - config.seeds - len(random)
     name_of_random = f"random ({lost} failed)" if lost else "random"
     return [*rows, Row(name=name_of_random, results=random)] if random else rows

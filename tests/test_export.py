@@ -111,6 +111,7 @@ def test_record_says_everything_about_the_network(folder, images):
                 "keep_prob": 0.9,
                 "double_filters": False,
                 "operations": ["conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3"],
+                "final": "searched",
             },
             "image_shape": [1, 8, 8],
             "num_classes": 3,

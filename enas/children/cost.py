@@ -43,6 +43,12 @@ def _num_weights(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def size_of(config: ChildConfig, architecture: Any, *, image_shape: tuple[int, int, int], num_classes: int) -> int:
+    """Return an architecture's number of parameters at a configuration's width and depth, as `count_parameters` does."""
+    with torch.device("meta"):
+        return count_parameters(config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=architecture))
+
+
 def measure_cost(config: ChildConfig, architecture: Any, *, image_shape: tuple[int, int, int], num_classes: int) -> Cost:
     """Count an architecture's parameters and FLOPs at a configuration's width and depth."""
     with torch.device("meta"):
