@@ -16,7 +16,8 @@ from typing import Any
 from rich.console import Console
 
 from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig, require
-from enas.datasets import check_source
+from enas.datasets import check_source, find_looks
+from enas.datasets.source import Looks
 from enas.published import PUBLISHED
 from enas.spaces.base import ChildConfig
 from scripts.architectures import StoredArchitecture, read_architecture
@@ -26,16 +27,6 @@ from scripts.folders import locked
 from scripts.presets import quickstart
 from scripts.retrain_presets import RETRAIN_PRESETS, RetrainPreset
 from scripts.stopping import StopRequest
-
-IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {
-    "cifar10": ((3, 32, 32), 10),
-    "cifar100": ((3, 32, 32), 100),
-    "digits": ((1, 8, 8), 10),
-    "fashion_mnist": ((1, 28, 28), 10),
-    "mnist": ((1, 28, 28), 10),
-    "svhn": ((3, 32, 32), 10),
-}
-"""(channels, height, width) of the images and the number of classes, of data sets where they are known before loading."""
 
 RETRAIN_FILE = "retrain.yaml"
 _NOT_SAVED = ("run_dir", "device", "count_only")
@@ -162,9 +153,9 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     """
     stop = stop or StopRequest()
     architecture = stored.for_child(command.child)
-    images = IMAGES.get(command.data)
-    if images is not None:
-        print_size(command, architecture, *images)
+    looks = find_looks(command.data, command.data_dir, image_size=command.split.image_size)
+    if looks is not None:
+        print_size(command, architecture, looks)
         if command.count_only:
             return
     import torch
@@ -178,8 +169,8 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     if command.threads is not None:
         torch.set_num_threads(command.threads)
     data = load_data(command.data, data_dir=command.data_dir, **asdict(command.split))
-    if images is None:
-        print_size(command, architecture, data.image_shape, data.num_classes)
+    if looks is None:
+        print_size(command, architecture, Looks(data.image_shape, data.num_classes))
         if command.count_only:
             return
     recipe = Recipe(
@@ -199,11 +190,11 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
         print_rows(rows)
 
 
-def print_size(command: RetrainCommand, architecture: Any, image_shape: tuple[int, int, int], num_classes: int) -> None:
+def print_size(command: RetrainCommand, architecture: Any, looks: Looks) -> None:
     """Print what the network costs and, for a published architecture, what was published."""
     from enas.children.cost import measure_cost
 
-    cost = measure_cost(command.child, architecture, image_shape=image_shape, num_classes=num_classes)
+    cost = measure_cost(command.child, architecture, **looks._asdict())
     auxiliary = f" (+ {cost.auxiliary:,} of the auxiliary head while training)" if cost.auxiliary else ""
     lines = [f"{cost.parameters:,} parameters{auxiliary}, {cost.flops:,} multiply-adds for one image"]
     if command.architecture in PUBLISHED:

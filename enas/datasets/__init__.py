@@ -12,7 +12,7 @@ from enas.configs import require
 from enas.datasets.digits import read_digits
 from enas.datasets.folder import folder_source
 from enas.datasets.npz import peek_npz, read_npz
-from enas.datasets.source import Contents, RawImages, Source, SplitSizes, published
+from enas.datasets.source import Contents, Looks, RawImages, Source, SplitSizes, published
 from enas.datasets.splits import split_train
 from enas.datasets.torchvision_sets import read_cifar10, read_cifar100, read_fashion_mnist, read_mnist, read_svhn
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from enas.datasets.images import ImageData, ImageSplit
     from enas.types import IntArray
 
-__all__ = ["DATASETS", "check_source", "load_data"]
+__all__ = ["DATASETS", "check_source", "find_looks", "load_data"]
 
 DATASETS: dict[str, Source] = {
     "cifar10": Source(
         read=read_cifar10,
-        peek=published(num_train=50_000, num_test=10_000, num_classes=10),
+        peek=published(num_train=50_000, num_test=10_000, num_classes=10, image_shape=(3, 32, 32)),
         num_valid=5_000,
         valid_rule="last",
         flip=True,
     ),
     "cifar100": Source(
         read=read_cifar100,
-        peek=published(num_train=50_000, num_test=10_000, num_classes=100),
+        peek=published(num_train=50_000, num_test=10_000, num_classes=100, image_shape=(3, 32, 32)),
         num_valid=5_000,
         valid_rule="last",
         flip=True,
     ),
     "digits": Source(
         read=read_digits,
-        peek=published(num_train=1_447, num_test=350, num_classes=10),
+        peek=published(num_train=1_447, num_test=350, num_classes=10, image_shape=(1, 8, 8)),
         num_valid=350,
         valid_rule="stratified",
         flip=False,
     ),
     "fashion_mnist": Source(
         read=read_fashion_mnist,
-        peek=published(num_train=60_000, num_test=10_000, num_classes=10),
+        peek=published(num_train=60_000, num_test=10_000, num_classes=10, image_shape=(1, 28, 28)),
         num_valid=5_000,
         valid_rule="last",
         flip=True,
@@ -54,7 +54,7 @@ DATASETS: dict[str, Source] = {
     "folder": folder_source(),
     "mnist": Source(
         read=read_mnist,
-        peek=published(num_train=60_000, num_test=10_000, num_classes=10),
+        peek=published(num_train=60_000, num_test=10_000, num_classes=10, image_shape=(1, 28, 28)),
         num_valid=5_000,
         valid_rule="last",
         flip=False,
@@ -62,7 +62,7 @@ DATASETS: dict[str, Source] = {
     "npz": Source(read=read_npz, peek=peek_npz, takes="FILE", num_valid=None, valid_rule="stratified", flip=True),
     "svhn": Source(
         read=read_svhn,
-        peek=published(num_train=73_257, num_test=26_032, num_classes=10),
+        peek=published(num_train=73_257, num_test=26_032, num_classes=10, image_shape=(3, 32, 32)),
         num_valid=5_000,
         valid_rule="last",
         flip=False,
@@ -97,6 +97,17 @@ def check_source(
     contents = entry.peek(path)
     train, valid = _split(entry, contents, num_valid, num_train)
     return SplitSizes(train=len(train), valid=len(valid), test=contents.num_test)
+
+
+def find_looks(source: str, data_dir: Path, *, image_size: int | None = None) -> Looks | None:
+    """Return the shape and the number of classes of a data set's images without reading, or downloading, them.
+
+    Args: as in `check_source`.
+    Returns: None where only reading all images would tell.
+    Raises: ValueError as in `check_source`, but for numbers of images.
+    """
+    entry, path = _find(source, data_dir, image_size)
+    return entry.peek(path).looks
 
 
 def load_data(

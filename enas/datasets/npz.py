@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from enas.datasets.source import Contents, ImageArray, RawImages
+from enas.datasets.source import Contents, ImageArray, Looks, RawImages
 from enas.types import IntArray
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -26,8 +26,10 @@ class _Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def check_npz(file: Path) -> None:
+def check_npz(file: Path) -> tuple[int, ...]:
     """Check keys, dtypes and shapes from the headers in the file, without reading the images.
+
+    Returns: the shape of an image, (H, W) or (H, W, C).
 
     Raises:
         ValueError: naming the file, the key, what was expected and what was found.
@@ -52,6 +54,7 @@ def check_npz(file: Path) -> None:
         raise ValueError(f"{file}: x_test: expected images of shape {expected} as in x_train, got {got}")
     for key, images in (("y_train", "x_train"), ("y_test", "x_test")):
         _check_labels(file, key, headers[key], num_images=headers[images].shape[0])
+    return headers["x_train"].shape[1:]
 
 
 def peek_npz(file: Path) -> Contents:
@@ -60,9 +63,10 @@ def peek_npz(file: Path) -> Contents:
     Raises:
         ValueError: naming the file, the key, what was expected and what was found.
     """
-    check_npz(file)
+    height, width, *channels = check_npz(file)
     labels = _read_labels(file, _read_arrays(file, ("y_train", "y_test")))
-    return Contents(train_labels=labels["y_train"], num_test=len(labels["y_test"]))
+    looks = Looks((channels[0] if channels else 1, height, width), _num_classes(labels))
+    return Contents(train_labels=labels["y_train"], num_test=len(labels["y_test"]), looks=looks)
 
 
 def read_npz(file: Path) -> RawImages:
@@ -79,8 +83,12 @@ def read_npz(file: Path) -> RawImages:
         train_labels=labels["y_train"],
         test_images=_images(arrays["x_test"]),
         test_labels=labels["y_test"],
-        num_classes=1 + int(max(labels["y_train"].max(), labels["y_test"].max())),
+        num_classes=_num_classes(labels),
     )
+
+
+def _num_classes(labels: dict[str, IntArray]) -> int:
+    return 1 + int(max(values.max() for values in labels.values()))
 
 
 def _read_arrays(file: Path, keys: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,18 @@ class RawImages:
     num_valid: int | None = None
 
 
+class Looks(NamedTuple):
+    """What a network has to know of its images.
+
+    Attributes:
+        image_shape: (channels, height, width).
+        num_classes: how many classes there are.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Contents:
     """What is known of a source without reading, or downloading, its images.
@@ -48,11 +60,13 @@ class Contents:
         train_labels: int64 (N,); where only their numbers are known, the classes take turns.
         num_test: test images.
         num_valid: as in RawImages.
+        looks: of the images; None where only reading them all would tell.
     """
 
     train_labels: IntArray
     num_test: int
     num_valid: int | None = None
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +101,13 @@ class Source:
     takes: str | None = None
 
 
-def published(*, num_train: int, num_test: int, num_classes: int) -> Callable[[Path], Contents]:
+def published(
+    *, num_train: int, num_test: int, num_classes: int, image_shape: tuple[int, int, int]
+) -> Callable[[Path], Contents]:
     """Return the `peek` of a data set whose numbers are known; the files are not looked at."""
 
     def peek(_: Path) -> Contents:
-        return Contents(train_labels=np.arange(num_train) % num_classes, num_test=num_test)
+        looks = Looks(image_shape, num_classes)
+        return Contents(train_labels=np.arange(num_train) % num_classes, num_test=num_test, looks=looks)
 
     return peek

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from enas.datasets import DATASETS, check_source, load_data
+from enas.datasets import DATASETS, check_source, find_looks, load_data
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import BatchStream
 from enas.datasets.images import ImageData
@@ -92,17 +92,26 @@ def test_sizes_are_known_before_the_images_are_read(source: str, asked: dict[str
     assert check_source(source, tmp_path, **asked) == expected
 
 
+def test_looks_are_known_before_the_images_are_read(source: str, tmp_path: Path) -> None:
+    data = load_data(source, data_dir=tmp_path)
+    looks = find_looks(source, tmp_path)
+    assert looks == ((data.image_shape, data.num_classes) if not source.startswith("folder") else None)
+
+
 @pytest.mark.parametrize(
-    ("source", "num_classes", "train", "test"),
+    ("source", "num_classes", "shape", "train", "test"),
     [
-        ("cifar10", 10, 45_000, 10_000),
-        ("cifar100", 100, 45_000, 10_000),
-        ("fashion_mnist", 10, 55_000, 10_000),
-        ("mnist", 10, 55_000, 10_000),
-        ("svhn", 10, 68_257, 26_032),
+        ("cifar10", 10, (3, 32, 32), 45_000, 10_000),
+        ("cifar100", 100, (3, 32, 32), 45_000, 10_000),
+        ("fashion_mnist", 10, (1, 28, 28), 55_000, 10_000),
+        ("mnist", 10, (1, 28, 28), 55_000, 10_000),
+        ("svhn", 10, (3, 32, 32), 68_257, 26_032),
     ],
 )
-def test_sizes_of_published_data_sets(source: str, num_classes: int, train: int, test: int, tmp_path: Path) -> None:
+def test_sizes_of_published_data_sets(
+    source: str, num_classes: int, shape: tuple[int, int, int], train: int, test: int, tmp_path: Path
+) -> None:
+    assert find_looks(source, tmp_path) == (shape, num_classes)
     assert check_source(source, tmp_path) == SplitSizes(train=train, valid=5_000, test=test)
     with pytest.raises(ValueError, match=f"num_train: expected {num_classes} to {train} of the {train} training images, got 9"):
         check_source(source, tmp_path, num_train=9)

@@ -14,14 +14,14 @@ import yaml
 
 import scripts.retrain
 from enas.configs import AugmentConfig, RetrainConfig, SplitConfig
-from enas.datasets import DATASETS, load_data
+from enas.datasets import find_looks
 from enas.published import PUBLISHED
 from enas.spaces.macro import MacroConfig, MacroSpace
 from enas.spaces.micro import MicroConfig, MicroSpace
 from scripts.architectures import read_architecture, read_written
 from scripts.configuration import CONFIG_FILE, to_yaml
 from scripts.presets import quickstart
-from scripts.retrain import IMAGES, RetrainCommand, parse_retrain
+from scripts.retrain import RetrainCommand, parse_retrain
 from scripts.retrain_presets import RETRAIN_PRESETS, RetrainPreset, enas_macro_final, enas_micro_final
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,9 +231,10 @@ def child_of(line: str) -> Any:
     import torch
 
     command, stored = parse_retrain(line.split())
-    shape, classes = IMAGES[command.data]
+    looks = find_looks(command.data, command.data_dir)
+    assert looks is not None
     with torch.device("meta"):
-        return command.child.make_child(image_shape=shape, num_classes=classes, architecture=stored.for_child(command.child))
+        return command.child.make_child(**looks._asdict(), architecture=stored.for_child(command.child))
 
 
 @pytest.mark.slow
@@ -267,12 +268,6 @@ def test_architecture_that_was_not_published_has_its_count_alone(monkeypatch, ca
     assert line.endswith(" multiply-adds for one image")
 
 
-def test_images_known_before_loading_are_those_of_every_data_set_without_a_file():
-    assert set(IMAGES) == {name for name, source in DATASETS.items() if source.takes is None}
-    digits = load_data("digits", data_dir=Path("data"))
-    assert IMAGES["digits"] == (digits.image_shape, digits.num_classes)
-
-
 def test_size_is_printed_before_data_are_looked_for(monkeypatch, capsys):
     def refuse(*_: object, **__: object) -> None:
         raise ValueError("no network")
@@ -287,12 +282,11 @@ def test_size_is_printed_before_data_are_looked_for(monkeypatch, capsys):
     assert not Path("runs").exists()
 
 
-def test_count_of_a_users_own_images_looks_at_them(monkeypatch, capsys):
+def test_count_of_a_users_own_file_needs_no_images(monkeypatch, capsys):
     images, labels = np.zeros((40, 12, 12, 3), dtype=np.uint8), np.arange(40) % 2
     np.savez("mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     line = "--architecture 0 --child.filters 4 --data npz:mine.npz --retrain.batch-size 8"
     output = run(f"{line} --count-only True", monkeypatch, capsys)
-    monkeypatch.setitem(IMAGES, "npz:mine.npz", ((3, 12, 12), 2))
     expected = sum(weights.numel() for weights in child_of(line).parameters())
     assert output.startswith(f"{expected:,} parameters, ")
     assert [path.name for path in Path.cwd().iterdir()] == ["mine.npz"]
