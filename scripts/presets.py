@@ -162,7 +162,7 @@ def enas_micro() -> SearchConfig:
 
 
 def micro_small() -> SearchConfig:
-    """Return a micro search of minutes on one CPU core: 4 cells of 3 nodes, the first with 16 channels, 10,000 images of CIFAR-10.
+    """Return a micro search of minutes on one CPU core: 4 cells of 3 nodes, 16 channels in the first, 10,000 images of CIFAR-10.
 
     With two normal cells both reductions come first (cells 0 and 1), so that no cell works on all 32x32 pixels. Of each weight's
     rivals there are few, and a third of the epochs warms up, since weights that are hardly trained make operations without
@@ -177,7 +177,7 @@ def micro_small() -> SearchConfig:
         child=MicroConfig(num_layers=2, num_nodes=3, filters=8, aux_head=False),
         shared=SharedConfig(
             batch_size=32,
-            steps_per_epoch=200,
+            steps_per_epoch=150,
             valid_batch_size=128,
             weight_decay=2e-4,
             batch_norm="batch",
@@ -191,7 +191,7 @@ def micro_small() -> SearchConfig:
             warmup_epochs=3, controller_steps=10, architectures_per_step=10, candidates=10, checkpoint_minutes=1.0
         ),
         split=SplitConfig(num_train=10_000, num_valid=2_000),
-        retrain=RetrainConfig(epochs=3, batch_size=32, learning_rate_min=0.0005, weight_decay=4e-4, seeds=1, random=5),
+        retrain=RetrainConfig(epochs=2, batch_size=32, learning_rate_min=0.0005, weight_decay=4e-4, seeds=1, random=5),
     )
 
 
