@@ -1,18 +1,23 @@
 """Check the code: formatting, lint, types, tests.
 
 Stops at the first check that fails, with its exit code. Further arguments go to pytest; paths among them are read from the
-current folder, as everywhere, though the checks run in the repository root.
+current folder, as everywhere, though the checks run in the repository root. Test files are shared out among the processor's
+cores; `-n 0` runs them in this process, which a debugger needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from scripts.run import ROOT, wait_for
+
+MOST_WORKERS = 4
+"""Each loads PyTorch, which takes about .5 GB of memory."""
 
 CHECKS = (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"])
 
@@ -25,6 +30,12 @@ def with_absolute_paths(arguments: list[str]) -> list[str]:
         names_file = path and previous not in ("-k", "-m") and Path(path).exists()
         changed.append(f"{Path(path).resolve()}{colons}{test}" if names_file else argument)
     return changed
+
+
+def num_workers() -> int:
+    """Return how many processes run tests."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
 
 
 def run_checks(checks: list[list[str]]) -> int:
@@ -44,7 +55,7 @@ def main() -> int:
     )
     parser.add_argument("--only-tests", action="store_true", help="skip formatting, lint and types")
     options, others = parser.parse_known_args()
-    tests = ["pytest", *with_absolute_paths(others)]
+    tests = ["pytest", "-n", str(num_workers()), "--dist", "loadfile", *with_absolute_paths(others)]
     return run_checks([tests] if options.only_tests else [*CHECKS, tests])
 
 

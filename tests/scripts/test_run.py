@@ -288,3 +288,14 @@ def test_paths_among_pytest_arguments_become_absolute(tmp_path: Path, monkeypatc
 def test_checks_stop_at_the_first_failure_with_its_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
     assert checks.run_checks([["platform"], ["calendar", "--no-such-option"], ["this"]]) == 2
     assert capfd.readouterr().out.splitlines()[-1] == "$ python -m calendar --no-such-option"
+
+
+def test_test_files_are_shared_out_among_the_cores_unless_the_user_says_otherwise(monkeypatch):
+    seen = []
+    monkeypatch.setattr(checks, "run_checks", lambda commands: seen.extend(commands) or 0)
+    monkeypatch.setattr(checks.os, "cpu_count", lambda: 64)
+    if sys.platform == "linux":
+        monkeypatch.setattr(checks.os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(sys, "argv", ["test", "--only-tests", "-n", "0", "-k", "words"])
+    assert checks.main() == 0
+    assert seen == [["pytest", "-n", str(checks.MOST_WORKERS), "--dist", "loadfile", "-n", "0", "-k", "words"]]
