@@ -121,6 +121,7 @@ def load_derived(folder: Path, *, child_config: ChildConfig | None = None) -> De
     child = config.make_child(
         image_shape=(channels, height, width), num_classes=network["num_classes"], architecture=architecture
     )
+    child.drop_auxiliary_head()
     child.load_state_dict(load_file(folder / f"{ANSWER}.safetensors"))
     child = child.to(memory_format=choose_memory_format(torch.device("cpu")))
     return DerivedNetwork(child, architecture, mean=network["mean"], std=network["std"]).eval()

@@ -280,7 +280,7 @@ class SharedWeights:
         set_accumulating(norms, False)
 
     def standalone(self, architecture: Any) -> Child:
-        """Return an architecture's own network with its part of the shared weights, in evaluation mode.
+        """Return an architecture's own network with its part of the shared weights, in evaluation mode, without auxiliary head.
 
         Where rewards do not use the running averages (which mix the statistics of all paths), its BatchNorm statistics are those
         of the architecture itself over a few unaugmented training minibatches.
@@ -289,6 +289,7 @@ class SharedWeights:
             image_shape=self.image_shape, num_classes=self.num_classes, architecture=architecture
         )
         copy_inherited(self.child, child)
+        child.drop_auxiliary_head()
         child = child.to(self.device).to(memory_format=self.memory_format).eval()
         if self.config.batch_norm != "running":
             norms = batch_norms(child)

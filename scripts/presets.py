@@ -123,8 +123,8 @@ def enas_macro() -> SearchConfig:
     """Return the authors' CIFAR-10 macro search (`scripts/cifar10_macro_search.sh`), their bugs left out.
 
     Departures: the sampled branch is the one that runs; gradients are clipped (theirs are not, although they ask for it); the
-    entropy is the true one; weights outside the sampled paths do not decay. The answer is retrained at the search's own depth and
-    width; the authors' 24-layer, 96-filter network is a separate command.
+    entropy is the true one; weights outside the sampled paths do not decay; an epoch leaves out the rest that fills no minibatch.
+    The answer is retrained at the search's own depth and width; the authors' 24-layer, 96-filter network is a separate command.
     """
     return SearchConfig(
         preset="enas-macro",
@@ -143,7 +143,8 @@ def enas_micro() -> SearchConfig:
 
     Departures, beside those of `enas_macro`: the auxiliary head is trained (theirs keeps its random weights); dropout is off in
     rewards, as it is in every measurement here; the answer is retrained with drop-path at the search's own depth and width, and
-    as the network that was searched. `retrain --preset enas-micro-final` is the authors' final recipe.
+    as the network that was searched. Their script asks for drop-path in the search, too, but their code has none there, and
+    neither has this. `retrain --preset enas-micro-final` is the authors' final recipe.
     """
     return SearchConfig(
         preset="enas-micro",

@@ -48,9 +48,10 @@ def enas_macro_final() -> RetrainPreset:
 
     The network is theirs as their code builds it, full convolutions for separable ones included (`MacroConfig.final`), and for
     architectures without poolings.
-    Departures: gradients are clipped, to a joint norm of 5 (theirs, to 5 a variable, are not, although they ask for it); images
-    are normalised by the statistics of the 45,000 that a search trains on, although all 50,000 are trained on; only weights that
-    have a gradient decay, which here are all. (Weight decay is twice their l2_reg, whose penalty has no factor 1/2.)
+    Departures: an epoch leaves out the rest that fills no minibatch; gradients are clipped, to a joint norm of 5 (theirs, to 5 a
+    variable, are not, although they ask for it); images are normalised by the statistics of the 45,000 that a search trains on,
+    although all 50,000 are trained on; only weights that have a gradient decay, which here are all. (Weight decay is twice their
+    l2_reg, whose penalty has no factor 1/2.)
     """
     return RetrainPreset(
         space="macro",
@@ -78,8 +79,9 @@ def enas_macro_final() -> RetrainPreset:
 def enas_micro_final() -> RetrainPreset:
     """Return the authors' final CIFAR-10 micro training (`scripts/cifar10_micro_final.sh`): 15 + 2 cells, 36 filters, 630 epochs.
 
-    The network is theirs (`MicroConfig.final`). Departures: those of `enas_macro_final`, and the auxiliary head is trained and
-    decays (theirs keeps its random weights).
+    The network is theirs (`MicroConfig.final`). Departures: those of `enas_macro_final`; the auxiliary head is trained and decays
+    (theirs keeps its random weights); the square that is cut out has its centre anywhere in the image (theirs its corner, so that
+    less of it is inside: 150 instead of 196 pixels on average).
     """
     return RetrainPreset(
         space="micro",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from enas.answers import read_answer
@@ -17,6 +18,7 @@ from enas.derive import Candidate
 from enas.export import load_derived, save_answer
 from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
+from enas.spaces.micro import MicroConfig
 from enas.types import PathBatch
 
 TOKENS = (0, 3, 1, 5, 0, 1)
@@ -174,3 +176,16 @@ def test_answer_of_another_space_is_refused(changes, message, folder):
     change(folder, **changes)
     with pytest.raises(ValueError, match=message):
         load_derived(folder)
+
+
+def test_derived_network_has_no_auxiliary_head_and_the_parameters_that_are_told(tmp_path, images):
+    config = MicroConfig(num_layers=1, num_nodes=2, filters=4)
+    shared = SharedWeights(config, images, SharedConfig(batch_size=20, valid_batch_size=10, batch_norm="batch"))
+    tokens = shared.space.encode(shared.space.smallest())
+    candidate = Candidate(tokens=tokens, valid_accuracy=0.5, valid_loss=1.0)
+    answer = save_answer(tmp_path, shared, candidate, mean=images.mean, std=images.std)
+    network = load_derived(tmp_path)
+    assert shared.child.auxiliary_head is not None
+    assert network.child.auxiliary_head is None
+    assert sum(parameter.numel() for parameter in network.parameters()) == answer.cost.parameters
+    assert not any("auxiliary" in name for name in load_file(tmp_path / "best_architecture.safetensors"))

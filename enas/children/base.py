@@ -47,6 +47,9 @@ class Child(nn.Module, ABC):
         """The part that only `Output.aux_logits` needs, which is no part of the network's size; None without one."""
         return None
 
+    def drop_auxiliary_head(self) -> None:
+        """Remove the auxiliary head from a network that is trained no more, if it has one."""
+
     @abstractmethod
     def forward(self, x: Tensor, architecture: Any, *, carry: Any = None, generator: torch.Generator | None = None) -> Output:
         """Run the paths of one architecture and nothing else.

@@ -5,7 +5,8 @@ linear classifier without bias. A cell reads the outputs of the two cells before
 classifier reads the cell after the last reduction cell in training mode.
 
 Departures from the authors' code: the auxiliary head is trained (theirs was left out of the list of trained variables); drop-path
-follows the depth here and the step wherever the network is trained, which sets `drop_path_keep_prob`.
+follows the depth here and the step wherever the network is trained, which sets `drop_path_keep_prob`; each weight is drawn for
+its own number of inputs (He normal), where theirs takes the number of items for it in the shared weights, which BatchNorm hides.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         window = (min(5, size[0]), min(5, size[1]))
         kernel = ((size[0] - window[0]) // 3 + 1, (size[1] - window[1]) // 3 + 1)
+        self.has_one_pixel = kernel == (1, 1)
         self.pool = nn.AvgPool2d(window, stride=3)
         self.project = nn.Sequential(nn.Conv2d(channels, 128, 1, bias=False), BatchNorm(128, relu=True))
         # TensorFlow's SAME: an even kernel's odd pixel of padding is at the bottom and right
@@ -55,7 +57,9 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, num_classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to logits (B, num_classes)."""
+        """Map (B, C, H, W) to logits (B, num_classes). Raises ValueError for one image where BatchNorm needs more."""
+        if len(x) == 1 and self.has_one_pixel:
+            raise ValueError("batch_size: expected at least 2 images for the auxiliary head (child.aux_head), got 1")
         out = self.full(F.pad(self.project(self.pool(torch.relu(x))), self.padding))  # (B, 768, ceil(H'/3), ceil(W'/3))
         logits: Tensor = self.classifier(out.mean(dim=(2, 3)))
         return logits
@@ -99,6 +103,10 @@ class CellChild(Child):
     def auxiliary_head(self) -> nn.Module | None:
         """See `Child.auxiliary_head`."""
         return self.auxiliary
+
+    def drop_auxiliary_head(self) -> None:
+        """See `Child.drop_auxiliary_head`."""
+        self.auxiliary = None
 
     @property
     def auxiliary_cell(self) -> int:

@@ -97,4 +97,4 @@ def drop_path(x: Tensor, *, keep_prob: float, generator: torch.Generator | None)
     if generator is None:
         raise ValueError("drop-path in training mode: expected a generator for its mask, got None")
     mask = torch.rand(len(x), 1, 1, 1, generator=generator) < keep_prob
-    return x * (mask.to(device=x.device, dtype=x.dtype) / keep_prob)
+    return x / keep_prob * mask.to(device=x.device, dtype=x.dtype)  # 1 / keep_prob itself would be rounded in bfloat16

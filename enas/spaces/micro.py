@@ -13,6 +13,7 @@ points at its own anchors only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,6 +107,11 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
         unknown = [name for name in operations if name not in OPERATIONS]
         if unknown or not operations or len(set(operations)) != len(operations):
             raise ValueError(f"operations: expected distinct names out of {', '.join(OPERATIONS)}, got {list(operations)}")
+        if not (op_tanh_reduce > 0 and math.isfinite(op_tanh_reduce)):
+            raise ValueError(f"op_tanh_reduce: expected a number above 0, got {op_tanh_reduce}")
+        for name, value in (("soft_bias", soft_bias), ("fixed_bias", fixed_bias)):
+            if not math.isfinite(value):
+                raise ValueError(f"{name}: expected a finite number, got {value}")
         self.name = "micro"
         self.num_nodes = num_nodes
         self.operations = tuple(operations)
@@ -246,7 +252,7 @@ class _OpPrior:
             vocabulary="op",
             step=step,
             bias=self._per_operation(self.fixed_bias, -self.fixed_bias) if biased and self.fixed_bias else (),
-            learned_bias=self._per_operation(self.soft_bias, 0.0) if self.soft_bias else (),
+            learned_bias=self._per_operation(self.soft_bias, 0.0),
             tanh_reduce=self.tanh_reduce,
         )
 

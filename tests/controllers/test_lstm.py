@@ -261,7 +261,8 @@ def test_learned_bias_starts_where_the_space_says_and_learns():
     assert bias.tolist() == [0.5, 0.5, 0.0, 0.0, 0.0]
     policy.evaluate(torch.zeros(1, 8, dtype=torch.int64)).log_prob.sum().backward()
     assert bias.grad.abs().min() > 0
-    assert LSTMPolicy(MicroSpace(1), seed=1).heads["op"].bias is None
+    assert LSTMPolicy(MicroSpace(1), seed=1).heads["op"].bias.tolist() == [0.0] * 5
+    assert LSTMPolicy(MacroSpace(1), seed=1).heads["op"].bias is None
 
 
 def test_evaluating_a_sample_gives_what_it_was_drawn_with(all_kinds):
