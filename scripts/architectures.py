@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from enas.answers import read_answer
-from enas.published import PUBLISHED, Published
+from enas.published import PUBLISHED
 from enas.spaces import SPACES, make_child_config
 from enas.spaces.base import ChildConfig, SearchSpace
 from scripts.configuration import CONFIG_FILE, load_saved
 from scripts.presets import SearchConfig
+
+_DEFAULT_SPACE = "macro"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,40 +60,77 @@ class StoredArchitecture:
         child: the configuration whose space it is a member of.
         architecture: the member.
         config: of the run it comes from, or None.
+        name: a short one, for messages; empty where the command line names none.
     """
 
     space: str
     child: ChildConfig
     architecture: Any
     config: SearchConfig | None
+    name: str = field(compare=False)
 
     def for_child(self, child: ChildConfig) -> Any:
-        """Return the architecture in the space of a configuration; raises ValueError where it can't be translated."""
-        return self.child.rescale(self.architecture, child)
+        """Return the architecture in the space of a configuration; raises ValueError naming it where it can't be translated."""
+        try:
+            return self.child.rescale(self.architecture, child)
+        except ValueError as error:
+            raise ValueError(f"--architecture {self.name}: {error}; --child must be a network of its space") from error
 
 
-def read_architecture(given: str | None, *, space: str) -> StoredArchitecture:
+def not_understood(given: str) -> ValueError:
+    """Return the error for a command line whose `--architecture` is none, in words what was given instead."""
+    expected = "a run folder, a file, an arc string or a list of tokens"
+    return ValueError(f"--architecture: expected {expected}, got {given}; published ones: {', '.join(PUBLISHED)}")
+
+
+def read_architecture(given: str | None, *, space: str | None) -> StoredArchitecture:
     """Read what `--architecture` names; None, for a command line without it, gives the space's smallest.
 
-    Args: space: of a text that does not tell; a published name and a search's answer do.
-    Raises: ValueError naming the file or space and what was expected.
+    Args: space: of a text that does not tell; a published name and a search's answer do. None for macro, where nothing says it.
+    Raises: ValueError naming the file or space and what was expected; without a space also others that the text fits.
     """
-    if space not in SPACES:
-        raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {space!r}")
+    name = _DEFAULT_SPACE if space is None else space
+    if name not in SPACES:
+        raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {name!r}")
     if given is None:
-        child = SPACES[space]()
-        return StoredArchitecture(space=space, child=child, architecture=child.make_space().smallest(), config=None)
+        child = SPACES[name]()
+        return StoredArchitecture(space=name, child=child, architecture=child.make_space().smallest(), config=None, name="")
     if given in PUBLISHED:
-        return _stored_published(PUBLISHED[given])
+        return _stored_published(given)
     architectures = read_written(given)
     if len(architectures) != 1:
         raise ValueError(f"--architecture: expected one architecture, got {len(architectures)} in {given}")
     (written,) = architectures
     if isinstance(written.value, dict):
         return _stored_answer(Path(given), written.value)
+    return _of_the_default_space(written) if space is None else _stored_text(written, space=space)
+
+
+def _of_the_default_space(written: WrittenArchitecture) -> StoredArchitecture:
+    """Return a text or tokens in the default space. Raises ValueError, with the other spaces that they fit."""
+    try:
+        return _stored_text(written, space=_DEFAULT_SPACE)
+    except ValueError as error:
+        others = [f"--space {space}?" for space in SPACES if space != _DEFAULT_SPACE and _fits(written, space=space)]
+        if not others:
+            raise
+        raise ValueError(f"{error} ({' '.join(others)})") from error
+
+
+def _fits(written: WrittenArchitecture, *, space: str) -> bool:
+    try:
+        _stored_text(written, space=space)
+    except ValueError:
+        return False
+    return True
+
+
+def _stored_text(written: WrittenArchitecture, *, space: str) -> StoredArchitecture:
+    """Return a text or tokens with the configuration of their depth or number of nodes in a space. Raises ValueError."""
     text = written.value if isinstance(written.value, str) else " ".join(map(str, written.value))
     child = SPACES[space]().for_text(text)
-    return StoredArchitecture(space=space, child=child, architecture=written.member_of(child.make_space()), config=None)
+    architecture = written.member_of(child.make_space())
+    return StoredArchitecture(space=space, child=child, architecture=architecture, config=None, name=written.name)
 
 
 def read_written(given: str) -> list[WrittenArchitecture]:
@@ -101,7 +140,7 @@ def read_written(given: str) -> list[WrittenArchitecture]:
     """
     if given in PUBLISHED:
         # By the operations' names: a run with fewer operations counts others.
-        stored = _stored_published(PUBLISHED[given])
+        stored = _stored_published(given)
         record = {"space": stored.space, "architecture": stored.architecture.to_json()}
         return [WrittenArchitecture(name=given, value=record)]
     path = Path(given)
@@ -109,8 +148,7 @@ def read_written(given: str) -> list[WrittenArchitecture]:
         if given.lstrip().startswith("["):
             return _from_lists(given, file=None)
         if not all(word.isdecimal() for word in given.split()):
-            expected = "a run folder, a file, an arc string or a list of tokens"
-            raise ValueError(f"--architecture: expected {expected}, got {given!r}; published ones: {', '.join(PUBLISHED)}")
+            raise not_understood(repr(given))
         return [WrittenArchitecture(name=" ".join(given.split()), value=given)]
     text = "" if path.is_dir() else _read_text(path)
     if text.lstrip().startswith("["):
@@ -151,11 +189,12 @@ def _from_lists(text: str, *, file: Path | None) -> list[WrittenArchitecture]:
     return [WrittenArchitecture(name=name, value=tuple(row)) for name, row in zip(names, rows, strict=True)]
 
 
-def _stored_published(published: Published) -> StoredArchitecture:
+def _stored_published(name: str) -> StoredArchitecture:
     """Return a published architecture with the configuration of its space at the depth or number of nodes of its text."""
+    published = PUBLISHED[name]
     child = SPACES[published.space]().for_text(published.text)
     architecture = child.make_space().from_text(published.text)
-    return StoredArchitecture(space=published.space, child=child, architecture=architecture, config=None)
+    return StoredArchitecture(space=published.space, child=child, architecture=architecture, config=None, name=name)
 
 
 def _stored_answer(path: Path, record: dict[str, Any]) -> StoredArchitecture:
@@ -166,4 +205,4 @@ def _stored_answer(path: Path, record: dict[str, Any]) -> StoredArchitecture:
     architecture = child.make_space().from_json(record["architecture"])
     folder = path if path.is_dir() else path.parent
     config = load_saved(folder) if (folder / CONFIG_FILE).exists() else None
-    return StoredArchitecture(space=record["space"], child=child, architecture=architecture, config=config)
+    return StoredArchitecture(space=record["space"], child=child, architecture=architecture, config=config, name=str(path))

@@ -20,7 +20,7 @@ from enas.datasets import check_source, find_looks
 from enas.datasets.source import Looks
 from enas.published import PUBLISHED
 from enas.spaces.base import ChildConfig
-from scripts.architectures import StoredArchitecture, read_architecture
+from scripts.architectures import StoredArchitecture, not_understood, read_architecture
 from scripts.configuration import as_yaml, first_flag, parse_flags, read_config
 from scripts.ending import run_command
 from scripts.folders import locked
@@ -87,7 +87,7 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
     """
     text, space, name = (first_flag(flag, arguments) for flag in ("--architecture", "--space", "--preset"))
     preset = None if name is None else _find_preset(name)
-    stored = read_architecture(text, space=space or ("macro" if preset is None else preset.space))
+    stored = read_architecture(text, space=space if preset is None else space or preset.space)
     if space is not None and space != stored.space:
         raise ValueError(f"--space: expected {stored.space}, which --architecture {text} is of, got {space}")
     default = _default(text, stored)
@@ -95,7 +95,7 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
         default = _over_preset(replace(default, preset=name), preset, has_run=stored.config is not None)
     command = parse_flags(RetrainCommand, default, arguments)
     if text is None:
-        raise ValueError("--architecture: expected a run folder, a file, an arc string or a list of tokens, got nothing")
+        raise not_understood("nothing")
     require(command.retrain.epochs >= 1, "--retrain.epochs", "at least 1", command.retrain.epochs)
     sizes = check_source(command.data, command.data_dir, **asdict(command.split))
     command.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
@@ -191,7 +191,10 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
 
 
 def print_size(command: RetrainCommand, architecture: Any, looks: Looks) -> None:
-    """Print what the network costs and, for a published architecture, what was published."""
+    """Print what the network costs and, for a published architecture, what was published and of which network.
+
+    That may be another one: `--child` chooses width, depth and whose final network.
+    """
     from enas.children.cost import measure_cost
 
     cost = measure_cost(command.child, architecture, **looks._asdict())
@@ -202,7 +205,7 @@ def print_size(command: RetrainCommand, architecture: Any, looks: Looks) -> None
         parameters, error = (
             ", ".join(figure.in_words() for figure in figures) for figures in (published.parameters, published.test_error)
         )
-        lines[0] += f"; published: {parameters}"
+        lines[0] += f"; published for {published.network}: {parameters}"
         lines += [f"published test error of {published.network}: {error}", published.note]
     Console().print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
 

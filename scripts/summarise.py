@@ -1,9 +1,9 @@
 """Trainings from scratch of several runs side by side: each strategy's searches beside random architectures.
 
-A search counts once, with the mean of its trainings, so that the interval is that of repeating the search; a random architecture
-counts once, however many runs trained it. Runs whose trainings follow from different settings are refused. Folders are only read;
-one of `retrain` belongs to the search whose answer it trained, if that search's folder is still where it was named. Not covered:
-strategies against each other.
+A search counts once, with the mean of its trainings, so that the interval is that of repeating the search; one with the same
+settings and seed is the same search, whatever its folder. A random architecture counts once, however many runs trained it. Runs
+whose trainings follow from different settings are refused. Folders are only read; one of `retrain` belongs to the search whose
+answer it trained, if that search's folder is still where it was named. Not covered: strategies against each other.
 """
 
 from __future__ import annotations
@@ -148,9 +148,20 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
 
 
 def notes(runs: Sequence[Trainings]) -> list[str]:
-    """Return what to know before reading the table: runs that are not complete, rows of searches that were set up differently."""
+    """Return what to know before reading the table.
+
+    That is: runs that are not complete, that repeat a search, and rows of searches that were set up differently.
+    """
     incomplete = [f"Incomplete: {run.folder} {run.missing}." for run in runs if run.missing]
-    return [*incomplete, *_mixed_searches(runs)]
+    return [*incomplete, *_repeated_searches(runs), *_mixed_searches(runs)]
+
+
+def _repeated_searches(runs: Sequence[Trainings]) -> Iterator[str]:
+    first: dict[str, Trainings] = {}
+    for run in runs:
+        before = first.setdefault(run.origin.search, run)
+        if before.origin.folder != run.origin.folder:
+            yield f"Counted as one search: {run.folder} repeats that of {before.folder}, with the same settings and seed."
 
 
 def _mixed_searches(runs: Sequence[Trainings]) -> Iterator[str]:

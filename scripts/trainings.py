@@ -18,6 +18,7 @@ from enas.configs import AugmentConfig, RetrainConfig, SplitConfig
 from enas.published import PUBLISHED
 from enas.spaces import SPACES
 from scripts.configuration import CONFIG_FILE, as_yaml, read_config
+from scripts.presets import SearchConfig
 from scripts.retrain import RETRAIN_FILE
 
 _SECTIONS: dict[str, type[AugmentConfig | RetrainConfig | SplitConfig]] = {
@@ -26,6 +27,10 @@ _SECTIONS: dict[str, type[AugmentConfig | RetrainConfig | SplitConfig]] = {
     "split": SplitConfig,
 }
 _OF_THE_SEARCH = ("epochs", "reward", "schedule", "shared", "warm_start")
+_NOT_OF_THE_SEARCH = ("config", "data_dir", "device", "preset", "resume", "retrain", "run_dir", "threads")
+"""What the architecture that a search finds does not follow from, but for the last bits of a machine."""
+RANDOM_FILE = "random.json"
+"""As `enas.recipe.RANDOM_FILE`, which waits for PyTorch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +54,15 @@ class Origin:
 
     Attributes:
         name: strategy and path rule of the search that found it, or what was given to `retrain`.
-        search: which search that is; the same in two folders is the same search.
+        search: which search that is: its settings and its seed, as text; the same in two folders is the same search.
         settings: of that search, but for strategy, path rule and seed.
+        folder: of that search, resolved; None for an architecture that was given.
     """
 
     name: str
     search: str
     settings: dict[str, Any]
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,7 @@ class Trainings:
         folder: as the user named it.
         origin: of its architecture.
         settings: that a training follows from, but for architecture, seed and machine.
-        own, random: finished trainings of its architecture, and of random ones.
+        own, random: finished trainings of its architecture, and of the random ones that it is compared with.
         missing: what it should hold and does not, in words that follow the folder's name; empty where it is complete.
     """
 
@@ -91,15 +98,13 @@ def _read_search(folder: Path) -> Trainings:
     file = folder / CONFIG_FILE
     values = read_config(file)
     settings = _trained_with(file, values)
-    counts = settings["retrain"]
-    own: list[Training] = []
-    missing = "has no answer yet"
-    random = _read_results(folder / "retrain", "random", counts["random"])
-    if (folder / f"{ANSWER}.json").is_file():
-        answer = json.dumps(read_answer(folder)["architecture"], sort_keys=True)
-        # What an earlier answer left behind, before the search went on, is not this one's.
-        own = [one for one in _read_results(folder / "retrain", "searched", counts["seeds"]) if one.key[0] == answer]
-        missing = _missing(own, random, counts)
+    has_answer = (folder / f"{ANSWER}.json").is_file()
+    answer = json.dumps(read_answer(folder)["architecture"], sort_keys=True) if has_answer else None
+    # What an earlier answer left behind, before the search went on, is not this one's.
+    results = _read_results(folder / "retrain", "searched", settings["retrain"]["seeds"])
+    own = [one for one in results.values() if one.key[0] == answer]
+    random, num_random = _read_random(folder / "retrain", answer, settings["retrain"])
+    missing = _missing(own, random, settings["retrain"], num_random=num_random) if has_answer else "has no answer yet"
     return Trainings(folder=folder, origin=_searched(folder, values), settings=settings, own=own, random=random, missing=missing)
 
 
@@ -107,16 +112,16 @@ def _read_retrain(folder: Path) -> Trainings:
     file = folder / RETRAIN_FILE
     values = read_config(file)
     settings = _trained_with(file, values)
-    counts = settings["retrain"]
-    own = _read_results(folder, "architecture", counts["seeds"])
-    random = _read_results(folder, "random", counts["random"])
+    own = list(_read_results(folder, "architecture", settings["retrain"]["seeds"]).values())
+    # The first training is the first to follow the answer of a search that has gone on since.
+    random, num_random = _read_random(folder, own[0].key[0] if own else None, settings["retrain"])
     return Trainings(
         folder=folder,
         origin=_given(str(values.get("architecture"))),
         settings=settings,
         own=own,
         random=random,
-        missing=_missing(own, random, counts),
+        missing=_missing(own, random, settings["retrain"], num_random=num_random),
     )
 
 
@@ -124,7 +129,24 @@ def _searched(folder: Path, values: Mapping[str, Any]) -> Origin:
     strategy = values.get("strategy", "enas")
     settings = {name: values.get(name) for name in _OF_THE_SEARCH}
     settings["controller"] = {strategy: (values.get("controller") or {}).get(strategy)}
-    return Origin(name=f"{strategy}, paths: {values.get('paths', 'controller')}", search=str(folder.resolve()), settings=settings)
+    name = f"{strategy}, paths: {values.get('paths', 'controller')}"
+    return Origin(name=name, search=_identity(values), settings=settings, folder=folder.resolve())
+
+
+def _identity(values: Mapping[str, Any]) -> str:
+    """Return what a search follows from, its seed included, as text that is the same for the same search."""
+    settings = _filled({**asdict(SearchConfig()), "child": _child_of(values)}, values)
+    settings["controller"] = settings["controller"].get(settings["strategy"])
+    del settings["schedule"]["checkpoint_minutes"]
+    return json.dumps({name: settings[name] for name in settings if name not in _NOT_OF_THE_SEARCH}, sort_keys=True, default=str)
+
+
+def _filled(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings, every one named."""
+    return {
+        name: _filled(defaults[name], value or {}) if isinstance(defaults.get(name), dict) else value
+        for name, value in {**defaults, **values}.items()
+    }
 
 
 def _given(architecture: str) -> Origin:
@@ -140,13 +162,11 @@ def _given(architecture: str) -> Origin:
 
 def _trained_with(file: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a training follows from, every setting named. Raises ValueError naming the file."""
-    space = str(values.get("space", "macro"))
-    child = asdict(SPACES[space]()) if space in SPACES else {}  # type: ignore[call-overload]
     settings = {
-        "space": space,
+        "space": str(values.get("space", "macro")),
         "data": values.get("data"),
         "precision": values.get("precision", "fp32"),
-        "child": {**child, **(values.get("child") or {})},
+        "child": _child_of(values),
     }
     for name, section in _SECTIONS.items():
         try:
@@ -157,10 +177,45 @@ def _trained_with(file: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _read_results(folder: Path, name: str, count: int) -> list[Training]:
-    """Read the finished ones of `count` trainings. Raises ValueError naming the file that is no result."""
-    files = [folder / f"{name}-{index}" / "result.json" for index in range(count)]
-    return [_read_result(file) for file in files if file.is_file()]
+def _child_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the network, every one named where the space is known."""
+    space = str(values.get("space", "macro"))
+    child = asdict(SPACES[space]()) if space in SPACES else {}  # type: ignore[call-overload]
+    return {**child, **(values.get("child") or {})}
+
+
+def _read_results(folder: Path, name: str, count: int) -> dict[int, Training]:
+    """Read the finished ones of `count` trainings by their numbers. Raises ValueError naming the file that is no result."""
+    files = {index: folder / f"{name}-{index}" / "result.json" for index in range(count)}
+    return {index: _read_result(file) for index, file in files.items() if file.is_file()}
+
+
+def _read_random(folder: Path, architecture: str | None, retrain: Mapping[str, Any]) -> tuple[list[Training], int]:
+    """Read the finished trainings of the random architectures that one is compared with, and how many there will be.
+
+    Of those of about the same size only what was drawn for this architecture counts; fewer may have been found than asked for.
+
+    Args: architecture: as JSON; None where it is not known yet.
+    """
+    results, count = _read_results(folder, "random", retrain["random"]), retrain["random"]
+    if retrain["random_within"] is None:
+        return list(results.values()), count
+    found, is_complete = _read_found(folder / RANDOM_FILE, architecture)
+    random = [one for index, one in results.items() if index < len(found) and one.key[0] == found[index]]
+    return random, len(found) if is_complete else count
+
+
+def _read_found(file: Path, architecture: str | None) -> tuple[list[str], bool]:
+    """Return the random architectures that were found for one, as JSON, and whether those are all. Raises ValueError."""
+    if not file.is_file():
+        return [], False
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        found = [json.dumps(row["architecture"], sort_keys=True) for row in record["found"]]
+        drawn_for, is_complete = json.dumps(record["drawn_for"]["architecture"], sort_keys=True), bool(record["complete"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: expected the random architectures of about the same size, got {error!r}") from error
+    return (found, is_complete) if drawn_for == architecture else ([], False)
 
 
 def _read_result(file: Path) -> Training:
@@ -176,12 +231,12 @@ def _read_result(file: Path) -> Training:
         raise ValueError(f"{file}: expected the result of a training, got {error!r}") from error
 
 
-def _missing(own: Sequence[Training], random: Sequence[Training], counts: Mapping[str, Any]) -> str:
+def _missing(own: Sequence[Training], random: Sequence[Training], counts: Mapping[str, Any], *, num_random: int) -> str:
     if counts["epochs"] == 0:
         return "trains nothing from scratch (retrain.epochs 0)"
     parts = []
     if len(own) < counts["seeds"]:
         parts.append(f"{len(own)} of {counts['seeds']} trainings of its architecture")
-    if len(random) < counts["random"]:
-        parts.append(f"{len(random)} of {counts['random']} random architectures")
+    if len(random) < num_random:
+        parts.append(f"{len(random)} of {num_random} random architectures")
     return f"has {' and '.join(parts)}" if parts else ""

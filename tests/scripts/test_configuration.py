@@ -304,8 +304,8 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("--split.num-valid 0", "split: num_valid: expected at least 1, got 0"),
         ("--augment.cutout -1", "augment: cutout: expected at least 0, got -1"),
         ("--retrain.seeds 0", "retrain: seeds: expected at least 1, got 0"),
-        ("--preset mine", "--preset: expected one of enas-macro, quickstart, got 'mine'"),
-        ("--space mine", "--space: expected one of macro, got 'mine'"),
+        ("--preset mine", "--preset: expected one of enas-macro, enas-micro, micro-small, quickstart, got 'mine'"),
+        ("--space mine", "--space: expected one of macro, micro, got 'mine'"),
         (
             "--data mine",
             "data set: expected one of cifar10, cifar100, digits, fashion_mnist, folder:DIR, mnist, npz:FILE, svhn, got 'mine'",
@@ -393,9 +393,9 @@ def make_folders() -> None:
         ("epochs: null", "Error parsing --epochs"),
         ("epochs: [1, 2]", "The settings were read from mine.yaml"),
         ("child: {filters: 1}", "child: filters: expected at least 2, got 1"),
-        ("preset: mine", "--preset: expected one of enas-macro, quickstart, got 'mine'"),
-        ("preset: [enas-macro]", "--preset: expected one of enas-macro, quickstart, got ['enas-macro']"),
-        ("space: null", "--space: expected one of macro, got None"),
+        ("preset: mine", "--preset: expected one of enas-macro, enas-micro, micro-small, quickstart, got 'mine'"),
+        ("preset: [enas-macro]", "--preset: expected one of enas-macro, enas-micro, micro-small, quickstart, got ['enas-macro']"),
+        ("space: null", "--space: expected one of macro, micro, got None"),
         ("data: null", "data set: expected one of"),
     ],
 )
@@ -435,7 +435,7 @@ def test_file_that_is_no_text_is_named(refused):
         ("--architecture binary.txt", "--architecture: expected a text file, got binary.txt"),
         ("--architecture 01 --child.num-layers 0", "num_layers: expected at least 1, got 0"),
         ("--architecture 7 --child.num-layers 1", "layer_0/op: expected a token in 0..5, got 7"),
-        ("--architecture 0 --space mine", "--space: expected one of macro, got 'mine'"),
+        ("--architecture 0 --space mine", "--space: expected one of macro, micro, got 'mine'"),
         ("--architecture 0 --child.num-layers 1 --data mine", "data set: expected one of"),
         ("--architecture 0 --child.num-layers 1 --retrain.epochs 0", "--retrain.epochs: expected at least 1, got 0"),
         (

@@ -21,6 +21,7 @@ from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig, SplitConfi
 from enas.datasets import load_data
 from enas.datasets.images import ImageData
 from enas.export import load_derived
+from enas.published import PUBLISHED
 from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.types import PathBatch
@@ -234,6 +235,13 @@ def test_flags_replace_the_runs_device_data_folder_and_threads(run):
     assert (own.device, own.data_dir, own.threads) == ("cpu", Path("data"), 1)
     given = parse_evaluate([*arguments, "--device", "auto", "--data-dir", "elsewhere", "--threads", "2"]).config
     assert given == replace(own, device="auto", data_dir=Path("elsewhere"), threads=2)
+
+
+def test_help_names_the_published_architectures(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        parse_evaluate(["--help"])
+    assert f"a published one ({', '.join(PUBLISHED)})" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 # Mistakes.

@@ -257,10 +257,22 @@ def test_count_is_that_of_the_network_beside_the_published_one(name, parameters,
     count, _, after = size.partition(" parameters")
     assert count == f"{total - auxiliary:,}"
     assert after.startswith(f" (+ {auxiliary:,} of the auxiliary head while training), " if auxiliary else ", ")
-    assert after.endswith(f" multiply-adds for one image; published: {published}")
+    assert after.endswith(f" multiply-adds for one image; published for {PUBLISHED[name].network}: {published}")
     assert others[0].startswith(f"published test error of {PUBLISHED[name].network}: {PUBLISHED[name].test_error[0].value} (")
     assert others[1] == PUBLISHED[name].note
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("enas-macro", "published for 24 layers of 96 filters, CIFAR-10: 21.3 M ("),
+        ("enas-micro", "published for 15 + 2 cells, 36 filters, CIFAR-10: 4.6 M ("),
+    ],
+)
+def test_count_of_another_network_does_not_pass_for_the_published_one(name, published, monkeypatch, capsys):
+    output = run(f"--architecture {name} --child.filters 4 --count-only True", monkeypatch, capsys)
+    assert f" multiply-adds for one image; {published}" in output.splitlines()[0]
 
 
 def test_architecture_that_was_not_published_has_its_count_alone(monkeypatch, capsys):
@@ -332,9 +344,24 @@ def test_published_architecture_is_trained_by_its_recipe(monkeypatch, capsys):
         ("--architecture 0 --preset enas-micro-final", "micro: expected 8 numbers for each node (8, 16, 24, ...), got 1"),
         (
             "--preset enas-micro-final",
-            "--architecture: expected a run folder, a file, an arc string or a list of tokens, got nothing",
+            "an arc string or a list of tokens, got nothing; published ones: enas-macro, enas-micro",
         ),
-        ("--architecture enas-macro --child.num-layers 12", "num_layers: expected at least the architecture's 24, got 12"),
+        (
+            "--architecture enas-macro --child.num-layers 12",
+            "--architecture enas-macro: num_layers: expected at least the architecture's 24, got 12; --child must be a network",
+        ),
+        (
+            "--architecture enas-micro --child.num-nodes 4",
+            "error: --architecture enas-micro: normal: expected 4 nodes, got 5; --child must be a network of its space",
+        ),
+        (
+            "--architecture [0,0,1,0,0,0,1,4] --space micro --child.num-nodes 2",
+            "error: --architecture [0, 0, 1, 0, 0, 0, 1, 4]: normal: expected 2 nodes, got 1; --child must be",
+        ),
+        (
+            "--architecture run --child.num-layers 2",
+            "error: --architecture run: num_layers: expected at least the architecture's 3, got 2; --child must be",
+        ),
         ("--architecture enas-micro --count-only perhaps", "invalid choice 'perhaps' for argument '--count-only'"),
         (
             "--architecture enas-micro --preset enas-micro-final --retrain.batch-size 50001",
@@ -355,3 +382,30 @@ def refused_without_torch(line: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "set()\n"), done.stderr
     return " ".join(done.stderr.replace("│", " ").split())
+
+
+MICRO_TEXTS = [
+    PUBLISHED["enas-micro"].text,  # 40 numbers: no macro network has as many
+    "0 4 0 0 0 0 0 0 " * 15,  # 120 numbers: as many as 15 macro layers, but no skip is 4
+    "[0, 0, 1, 0, 0, 0, 1, 4]",
+    "arc.txt",
+]
+
+
+@pytest.mark.parametrize("text", MICRO_TEXTS)
+def test_text_that_only_another_space_reads_gets_a_hint(text):
+    Path("arc.txt").write_text(MICRO_TEXTS[0])
+    with pytest.raises(ValueError, match=r"expected .*, got \d+ \(--space micro\?\)$"):
+        parse_retrain(["--architecture", text])
+    assert parse_retrain(["--architecture", text, "--space", "micro"])[1].space == "micro"
+
+
+@pytest.mark.parametrize("flags", [["--space", "macro"], ["--preset", "enas-macro-final"]])
+def test_space_that_was_told_is_not_doubted(flags):
+    with pytest.raises(ValueError, match=r"macro: expected L \(L \+ 1\) / 2 numbers .*, got 40$"):
+        parse_retrain(["--architecture", MICRO_TEXTS[0], *flags])
+
+
+def test_text_that_no_space_reads_gets_no_hint():
+    with pytest.raises(ValueError, match=r"got 2$"):
+        parse_retrain(["--architecture", "0 1"])

@@ -16,6 +16,7 @@ import pytest
 from scipy import stats
 
 import scripts.summarise
+import scripts.trainings
 from enas.configs import RetrainConfig
 from enas.spaces.macro import MacroConfig
 from scripts.configuration import as_yaml, to_yaml
@@ -87,6 +88,17 @@ def write_retrain(folder: str, architecture: str, own: Sequence[float], random: 
     Path(folder).mkdir()
     Path(folder, "retrain.yaml").write_text(as_yaml(values))
     write_trainings(Path(folder), "architecture", own, random, seed=0, architecture=ANSWER)
+
+
+SAME_SIZE = replace(CONFIG, retrain=replace(CONFIG.retrain, random_within=0.1))
+
+
+def write_found(folder: str, found: Sequence[Any], *, answer: Any = ANSWER, complete: bool = True) -> None:
+    """The file that keeps random architectures of about the same size."""
+    drawn_for = {"tokens": [], "architecture": answer, "seed": 0, "within": 0.1, "count": 3}
+    rows = [{"tokens": [], "architecture": architecture} for architecture in found]
+    record = {"drawn_for": drawn_for, "draws": 2000, "complete": complete, "found": rows}
+    Path(folder, "random.json").write_text(json.dumps(record))
 
 
 @pytest.fixture
@@ -162,6 +174,109 @@ def test_trainings_of_an_earlier_answer_do_not_count(summarise):
     assert "Incomplete: a has 1 of 2 trainings of its architecture." in text
 
 
+def test_random_architectures_of_about_the_same_size_count_if_they_were_drawn_for_the_answer(summarise):
+    write_search("a", [0.9, 0.9], [0.5, 0.6, 0.7], config=SAME_SIZE)
+    write_found("a/retrain", RANDOM[:3])
+    rows, text = summarise("a")
+    assert rows[-1][2:4] == ["3", "60.00 +- 10.00 %"]
+    assert "Incomplete" not in text
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "counted"),
+    [
+        ([RANDOM[0], RANDOM[3], RANDOM[2]], ANSWER, ["0.5", "0.7"]),  # the second has not been trained yet
+        ([RANDOM[1], RANDOM[3], RANDOM[0]], ANSWER, []),  # trained before, but with the seed of another place
+        (RANDOM[:3], OTHER, []),  # nothing has been drawn for this answer yet
+        (None, ANSWER, []),
+    ],
+)
+@pytest.mark.parametrize("kind", ["search", "retrain"])
+def test_random_architectures_drawn_for_an_earlier_answer_do_not_count(kind, found, answer, counted, summarise):
+    folder = "a/retrain" if kind == "search" else "a"
+    if kind == "search":
+        write_search("a", [0.9, 0.9], [0.5, 0.6, 0.7], config=SAME_SIZE)
+    else:
+        write_retrain("a", "0 5 1", [0.9, 0.9], [0.5, 0.6, 0.7], retrain=SAME_SIZE.retrain)
+    if found is not None:
+        write_found(folder, found, answer=answer)
+    rows, text = summarise("a")
+    assert len(rows) == (2 if counted else 1)
+    if counted:
+        assert rows[1][2:4] == ["2", f"60.00 +- {100 * np.std([0.5, 0.7], ddof=1):.2f} %"]
+    assert f"Incomplete: a has {len(counted)} of 3 random architectures." in text
+
+
+def test_file_of_random_architectures_is_read_as_training_writes_it(summarise, images):
+    import torch
+
+    from enas.datasets.augment import Augmentation
+    from enas.recipe import RANDOM_FILE, Recipe
+
+    recipe = Recipe(
+        child=CHILD,
+        data=images,
+        retrain=SAME_SIZE.retrain,
+        augmentation=Augmentation(),
+        seed=0,
+        device=torch.device("cpu"),
+        precision="fp32",
+    )
+    write_search("a", [0.9, 0.9], config=SAME_SIZE)
+    members = recipe.random_architectures(SPACE.from_json(ANSWER), Path("a/retrain"))
+    for index, member in enumerate(members):
+        write_result(Path(f"a/retrain/random-{index}"), 0.5, architecture=member.to_json(), seed=index)
+    rows, text = summarise("a")
+    assert RANDOM_FILE == scripts.trainings.RANDOM_FILE
+    assert (len(members), rows[-1][2]) == (3, "3")
+    assert "Incomplete" not in text
+
+
+def test_two_folders_of_the_same_search_count_as_one(summarise):
+    again = replace(CONFIG, device="cpu", threads=3, data_dir=Path("x"), preset="enas-macro")
+    write_search("a", [0.90, 0.94], [0.5, 0.5, 0.5])
+    write_search("b", [0.80, 0.84], [0.5, 0.5, 0.5], config=again, answer=OTHER)  # another machine's last bits
+    write_search("c", [0.70, 0.70], [0.5, 0.5, 0.5], config=replace(CONFIG, seed=1))
+    write_retrain("d", "b", [0.6, 0.6])
+    write_retrain("e", "a", [0.9, 0.9])
+    rows, text = summarise("a", "b", "c", "d", "e")
+    deviation = 100 * np.std([0.87, 0.70], ddof=1)
+    assert rows[0][:4] == ["enas, paths: controller", "2", "6", f"78.50 +- {deviation:.2f} %"]
+    assert [line for line in text.splitlines() if line.startswith("Counted")] == [
+        "Counted as one search: b repeats that of a, with the same settings and seed.",
+        "Counted as one search: d repeats that of a, with the same settings and seed.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 60},
+        {"shared": replace(CONFIG.shared, batch_size=32)},
+        {"controller": replace(CONFIG.controller, enas=replace(CONFIG.controller.enas, learning_rate=0.1))},
+        {"warm_start": Path("w")},
+        {"seed": 1},
+    ],
+)
+def test_searches_that_differ_in_a_setting_or_the_seed_are_two(changes, summarise):
+    write_search("a", [0.9, 0.9], [0.5, 0.5, 0.5])
+    write_search("b", [0.8, 0.8], [0.5, 0.5, 0.5], config=replace(CONFIG, **changes))
+    rows, text = summarise("a", "b")
+    assert rows[0][1] == "2"
+    assert "Counted" not in text
+
+
+def test_setting_that_another_strategy_reads_or_an_older_folder_lacks_makes_no_other_search(summarise):
+    other = replace(CONFIG.controller, evolution=replace(CONFIG.controller.evolution, population=99))
+    write_search("a", [0.9, 0.9], [0.5, 0.5, 0.5])
+    write_search("b", [0.8, 0.8], [0.5, 0.5, 0.5], config=replace(CONFIG, controller=other), answer=OTHER)
+    file = Path("b/config.yaml")
+    text, count = re.subn(r"  restart_factor: 2\n", "", file.read_text())
+    assert count == 1
+    file.write_text(text)
+    assert summarise("a", "b")[0][0][1:3] == ["1", "4"]
+
+
 def test_retraining_of_a_searchs_answer_belongs_to_that_search(summarise):
     write_search("a", [0.9, 0.9], [0.5, 0.5, 0.5])
     write_retrain("wider", "a", [0.7, 0.7])
@@ -219,6 +334,20 @@ def test_runs_that_are_not_complete_are_named(summarise):
         "Incomplete: searching has no answer yet.",
         "Incomplete: training has 1 of 2 trainings of its architecture and 1 of 3 random architectures.",
         "Incomplete: again has 1 of 3 random architectures.",
+    ]
+
+
+def test_run_with_fewer_random_architectures_of_about_the_same_size_than_asked_for_is_complete(summarise):
+    write_search("a", [0.9, 0.9], [0.5, 0.6], config=SAME_SIZE)
+    write_found("a/retrain", RANDOM[:2])
+    write_retrain("b", "a", [0.9, 0.9], [0.5, 0.6], retrain=SAME_SIZE.retrain)
+    write_found("b", RANDOM[:2])
+    assert "Incomplete" not in summarise("a", "b")[1]
+    write_found("a/retrain", RANDOM[:2], complete=False)  # stopped while looking
+    write_found("b", RANDOM[:3])
+    assert summarise("a", "b")[1].splitlines()[1:3] == [
+        "Incomplete: a has 2 of 3 random architectures.",
+        "Incomplete: b has 2 of 3 random architectures.",
     ]
 
 
@@ -309,6 +438,7 @@ def test_settings_that_an_older_folder_lacks_have_their_default(summarise):
         ),
         ("damaged", "damaged/retrain/random-0/result.json: expected the result of a training, got JSONDecodeError"),
         ("lacking", "lacking/retrain/random-0/result.json: expected the result of a training, got KeyError('result')"),
+        ("drawn", "drawn/retrain/random.json: expected the random architectures of about the same size, got KeyError('found')"),
         ("newer", "newer/config.yaml: retrain: RetrainConfig.__init__() got an unexpected keyword argument 'warmup'"),
         ("broken", "broken/config.yaml: expected YAML, got"),
         ("a --bogus", "Unrecognized options: --bogus"),
@@ -324,6 +454,8 @@ def test_mistake_is_named(line, message, refused, tmp_path):
         write_search(folder)
         file = Path(folder, "config.yaml")
         file.write_text(file.read_text().replace(old, new))
+    write_search("drawn", [0.9, 0.9], config=SAME_SIZE)
+    Path("drawn/retrain/random.json").write_text("{}")
     Path("empty").mkdir()
     assert message in refused(line.replace("{here}", tmp_path.name))
 
