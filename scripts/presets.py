@@ -134,7 +134,7 @@ def enas_macro() -> SearchConfig:
         shared=SharedConfig(valid_batch_size=128),
         controller=ControllerSettings(enas=EnasConfig()),
         schedule=ScheduleConfig(),
-        retrain=RetrainConfig(epochs=310),
+        retrain=RetrainConfig(epochs=310, restart_epochs=10),
     )
 
 

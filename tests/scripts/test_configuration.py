@@ -26,7 +26,7 @@ from enas.spaces import SPACES
 from enas.spaces.macro import OPERATIONS, MacroConfig
 from envs import ENVS
 from scripts.configuration import CONFIG_FILE, parse_search, to_yaml
-from scripts.presets import PRESETS, ControllerSettings, SearchConfig, enas_macro
+from scripts.presets import PRESETS, ControllerSettings, SearchConfig, enas_macro, enas_micro
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -204,7 +204,7 @@ def test_flags_override_the_file_which_overrides_the_preset():
         config=Path("mine.yaml"),
         epochs=9,
         child=MacroConfig(filters=8, num_layers=2),
-        shared=SharedConfig(learning_rate=0.001),
+        shared=replace(enas_macro().shared, learning_rate=0.001),
     )
     flags = ["--epochs", "9", "--child.num-layers", "2"]
     for arguments in (["--config", "mine.yaml", *flags], [*flags, "--config", "mine.yaml"], [*flags, "--config=mine.yaml"]):
@@ -526,7 +526,7 @@ AUTHORS = {  # scripts/cifar10_macro_search.sh, and its flags' defaults in src/c
     "shared.momentum": 0.9,
     "shared.weight_decay": 2 * 2.5e-4,
     "shared.grad_clip": 5.0,
-    "shared.valid_batch_size": 100,
+    "shared.valid_batch_size": 128,  # build_valid_rl in src/cifar10/general_child.py
     "shared.reward_batch": "own",
     "shared.batch_norm": "running",
     "controller.enas.hidden": 64,
@@ -559,12 +559,51 @@ AUTHORS = {  # scripts/cifar10_macro_search.sh, and its flags' defaults in src/c
     "retrain.momentum": 0.9,
     "retrain.weight_decay": 2 * 2e-4,
     "retrain.use_valid": True,
+    "retrain.restart_epochs": 10,
+}
+
+AUTHORS_MICRO = {  # scripts/cifar10_micro_search.sh where it differs, scripts/cifar10_micro_final.sh for retraining
+    "space": "micro",
+    "epochs": 150,
+    "child.num_layers": 6,
+    "child.num_nodes": 5,
+    "child.filters": 20,
+    "child.keep_prob": 0.9,
+    "child.aux_head": True,
+    "child.operations": ("sep3x3", "sep5x5", "avg3x3", "max3x3", "identity"),
+    "child.final": "searched",
+    "child.op_tanh_reduce": 2.5,
+    "child.soft_bias": 10.0,  # micro_controller.py
+    "child.fixed_bias": 0.25,
+    "shared.batch_size": 160,
+    "shared.weight_decay": 2 * 1e-4,
+    "shared.valid_batch_size": 160,  # build_valid_rl in src/cifar10/micro_child.py
+    "shared.batch_norm": "batch",  # is_training is True where no architecture is fixed
+    "shared.aux_weight": 0.4,
+    "controller.enas.learning_rate": 0.0035,
+    "controller.enas.tanh_constant": 1.1,
+    "controller.enas.skip_weight": 0.0,  # there are none
+    "schedule.controller_steps": 30,
+    "schedule.architectures_per_step": 10,
+    "retrain.epochs": 630,
+    "retrain.batch_size": 144,
+    "retrain.learning_rate_min": 1e-4,
+    "retrain.weight_decay": 2 * 2e-4,
+    "retrain.restart_epochs": 10,
+    "retrain.drop_path_keep_prob": 0.6,
+    "retrain.aux_weight": 0.4,
 }
 
 
 def test_preset_of_the_paper_has_the_authors_values():
     values = items(enas_macro())
     assert {name: values[name] for name in AUTHORS} == AUTHORS
+
+
+def test_micro_preset_of_the_paper_has_the_authors_values():
+    values = items(enas_micro())
+    expected = {name: value for name, value in AUTHORS.items() if not name.startswith("child.")} | AUTHORS_MICRO
+    assert {name: values[name] for name in expected} == expected
 
 
 def test_data_of_the_paper_is_split_and_varied_as_the_authors_do():
