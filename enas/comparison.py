@@ -38,17 +38,17 @@ class Comparison:
             return "not shown"
         return "yes" if self.interval[0] > 0 else "no"
 
-    def in_words(self) -> str:
-        """Return the verdict as a sentence with its figures, in percentage points."""
+    def in_words(self, subject: str = "the search") -> str:
+        """Return the verdict on a subject as a sentence with its figures, in percentage points."""
         points = f"{100 * self.difference:+.2f} points"
         if self.interval is None:
-            return f"Not shown that the search beat random architectures: {points}, but n=1 gives no interval."
+            return f"Not shown that {subject} beat random architectures: {points}, but n=1 gives no interval."
         figures = f"{points}, 95 % interval {100 * self.interval[0]:+.2f} to {100 * self.interval[1]:+.2f}"
         if self.verdict == "yes":
-            return f"The search beat random architectures: {figures}."
+            return f"{subject.capitalize()} beat random architectures: {figures}."
         if self.verdict == "no":
-            return f"The search did worse than random architectures: {figures}."
-        return f"Not shown that the search beat random architectures: {figures} includes zero."
+            return f"{subject.capitalize()} did worse than random architectures: {figures}."
+        return f"Not shown that {subject} beat random architectures: {figures} includes zero."
 
 
 def compare(searched: Sequence[float], random: Sequence[float]) -> Comparison:

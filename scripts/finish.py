@@ -64,8 +64,8 @@ def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopReq
     write_report(run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict)
 
 
-def print_rows(rows: list[Row]) -> str | None:
-    """Print the table of trainings, and in words whether the first row beat the second; return those words."""
+def print_rows(rows: list[Row], *, subject: str = "the search") -> str | None:
+    """Print the table of trainings, and in words whether the subject, the first row, beat the second; return those words."""
     if not rows:
         return None
     table = Table(title="Trained from scratch on equal terms", title_justify="left")
@@ -81,7 +81,7 @@ def print_rows(rows: list[Row]) -> str | None:
     console.print(BEST_ERROR_NOTE, highlight=False)
     if len(rows) < 2:
         return None
-    verdict = retrain_comparison(rows[0].results, rows[1].results).in_words()
+    verdict = retrain_comparison(rows[0].results, rows[1].results).in_words(subject)
     console.print(f"[bold]{verdict}[/]", highlight=False, soft_wrap=True)
     return verdict
 

@@ -187,7 +187,7 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
         stop.hint = "go on with the same command"
         with stop.deferred():
             rows = train_all(recipe, architecture, command.run_dir, console, name="architecture", should_stop=stop)
-        print_rows(rows)
+        print_rows(rows, subject="the architecture")
 
 
 def print_size(command: RetrainCommand, architecture: Any, looks: Looks) -> None:

@@ -93,3 +93,11 @@ def test_verdict_is_what_the_interval_says(searched, random, verdict, words):
 def test_interval_that_touches_zero_shows_nothing(interval, verdict):
     numbers = dict.fromkeys(("searched_mean", "random_mean", "searched_deviation", "random_deviation", "difference"), 0.0)
     assert Comparison(**numbers, num_searched=2, num_random=2, interval=interval).verdict == verdict
+
+
+def test_words_name_what_was_compared_with_random_architectures():
+    assert (
+        compare((0.96, 0.98), (0.9, 0.9)).in_words("the architecture").startswith("The architecture beat random architectures:")
+    )
+    assert compare((0.9, 0.9), (0.96, 0.98)).in_words("the architecture").startswith("The architecture did worse than random")
+    assert compare((0.9,), (0.9,)).in_words("the architecture").startswith("Not shown that the architecture beat random")
