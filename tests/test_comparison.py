@@ -96,8 +96,11 @@ def test_interval_that_touches_zero_shows_nothing(interval, verdict):
 
 
 def test_words_name_what_was_compared_with_random_architectures():
+    high, low = (0.96, 0.97, 0.98), (0.90, 0.91, 0.92)
+    assert compare(high, low).in_words("the architecture").startswith("The architecture beat random architectures: +6.00")
     assert (
-        compare((0.96, 0.98), (0.9, 0.9)).in_words("the architecture").startswith("The architecture beat random architectures:")
+        compare(low, high).in_words("the architecture").startswith("The architecture did worse than random architectures: -6.00")
     )
-    assert compare((0.9, 0.9), (0.96, 0.98)).in_words("the architecture").startswith("The architecture did worse than random")
-    assert compare((0.9,), (0.9,)).in_words("the architecture").startswith("Not shown that the architecture beat random")
+    assert (
+        compare(high, high).in_words("the architecture").startswith("Not shown that the architecture beat random architectures")
+    )
