@@ -1,7 +1,7 @@
 """Check the code: formatting, lint, types, tests.
 
 Stops at the first check that fails, with its exit code. Further arguments go to pytest; paths among them are read from the
-current folder, as everywhere, though the checks run in the repository root. Test files are shared out among the processor's
+current folder, as everywhere, though the checks run in the repository root. Tests are shared out among the processor's
 cores; `-n 0` runs them in this process, which a debugger needs.
 """
 
@@ -55,7 +55,7 @@ def main() -> int:
     )
     parser.add_argument("--only-tests", action="store_true", help="skip formatting, lint and types")
     options, others = parser.parse_known_args()
-    tests = ["pytest", "-n", str(num_workers()), "--dist", "loadfile", *with_absolute_paths(others)]
+    tests = ["pytest", "-n", str(num_workers()), "--dist", "worksteal", *with_absolute_paths(others)]
     return run_checks([tests] if options.only_tests else [*CHECKS, tests])
 
 

@@ -6,12 +6,14 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from scripts.configuration import parse_search
 from scripts.evaluate import parse_evaluate
 from scripts.retrain import parse_retrain
+from scripts.summarise import parse_summarise
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,7 +32,7 @@ def commands(name: str) -> list[list[str]]:
 
 def test_every_command_named_is_a_module() -> None:
     names = set(re.findall(r"scripts/run\.py (\w+)", README))
-    assert {"bench", "evaluate", "search", "test", "retrain", "versus_uniform"} <= names
+    assert {"bench", "evaluate", "search", "summarise", "test", "retrain", "versus_uniform"} <= names
     assert all((ROOT / "scripts" / f"{name}.py").is_file() for name in names)
 
 
@@ -59,8 +61,12 @@ def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(900):
             Image.new("L", (70, 64)).save(tmp_path / "photos" / name / f"{number}.png")
+    few = np.zeros((50_000, 1, 1, 3), dtype=np.uint8)
+    np.savez("cifar10.npz", x_train=few, y_train=np.arange(50_000) % 10, x_test=few[:20], y_test=np.arange(20) % 10)
     for flags in commands("search"):
         assert parse_search(flags).epochs >= 1
+    for flags in commands("summarise"):
+        assert len(parse_summarise(flags).runs) >= 3
     layers = [" ".join(["0"] + ["1"] * layer) for layer in range(12)]
     (tmp_path / "arc.txt").write_text("\n".join(layers), encoding="utf-8")
     for flags in commands("retrain"):

@@ -346,8 +346,6 @@ def rank(config, architecture):
         (2, ("identity",)),
         pytest.param(2, ("sep3x3", "max3x3"), marks=pytest.mark.slow),
         pytest.param(2, ("avg3x3", "identity"), marks=pytest.mark.slow),
-        pytest.param(2, ("avg3x3", "max3x3"), marks=pytest.mark.slow),
-        pytest.param(3, ("sep3x3",), marks=pytest.mark.slow),
     ],
 )
 def test_smallest_and_largest_are_those_of_brute_force(num_nodes, operations):

@@ -298,4 +298,4 @@ def test_test_files_are_shared_out_among_the_cores_unless_the_user_says_otherwis
         monkeypatch.setattr(checks.os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setattr(sys, "argv", ["test", "--only-tests", "-n", "0", "-k", "words"])
     assert checks.main() == 0
-    assert seen == [["pytest", "-n", str(checks.MOST_WORKERS), "--dist", "loadfile", "-n", "0", "-k", "words"]]
+    assert seen == [["pytest", "-n", str(checks.MOST_WORKERS), "--dist", "worksteal", "-n", "0", "-k", "words"]]
