@@ -88,7 +88,7 @@ def test_second_signal_ends_at_once(commands: Any, count_lines: Any):
     assert commands.wait_for(process, lambda: (commands.folder / "run" / "metrics.jsonl").exists())
     time.sleep(1)  # now within the first step, which takes a while
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    time.sleep(2)  # Python hears of it between two operations, each of which takes a while where cores are shared
     assert process.poll() is None  # the step goes on
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
