@@ -155,7 +155,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "micro-layout": Benchmark(
         what="micro: shared step / the same in default layout with PyTorch's BatchNorm",
         unit="ms",
-        limit=0.62,
+        limit=0.5,
         measure=micro_layout,
     ),
     "micro-shared-step": Benchmark(

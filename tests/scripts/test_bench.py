@@ -88,7 +88,7 @@ def test_limits_are_those_that_were_asked_for():
         "activation-peak": 1.05,
         "controller-batch": 0.1,
         "loop-share": 0.03,
-        "micro-layout": 0.62,
+        "micro-layout": 0.5,
         "micro-shared-step": 1.05,
         "shared-step": 1.05,
     }
