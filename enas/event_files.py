@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+def try_room(folder: Path) -> None:
+    """Raise the OSError of a disk that does not take enough for a new file; TensorBoard's writer dies of it in its own thread."""
+    probe = folder / "room.tmp"
+    try:
+        probe.write_bytes(bytes(_ROOM))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 class EventFiles:
     """The event files of one folder, and the writer of the newest.
 
@@ -86,13 +95,10 @@ class EventFiles:
         if time.monotonic() < self._next_look:
             return False
         self._next_look = time.monotonic() + RETRY_SECONDS
-        probe = self._folder / "room.tmp"
         try:
-            probe.write_bytes(bytes(_ROOM))
+            try_room(self._folder)
         except OSError:  # it was told of when the writer was given up
             return False
-        finally:
-            probe.unlink(missing_ok=True)
         return True
 
     def _give_up(self, error: OSError) -> None:

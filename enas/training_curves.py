@@ -13,9 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict
 
-from enas.event_files import EventFiles
-
-_ROOM = 2**18  # bytes that must fit for the first file to be begun, as in `enas.event_files`
+from enas.event_files import EventFiles, try_room
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -66,21 +64,13 @@ class TrainingCurves:
 
     def _open(self) -> EventFiles | None:
         try:
-            self._try_out()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try_room(self._folder)
             return EventFiles(self._folder, sizes=self._state["event_bytes"], purge_step=self._state["epoch"] + 1)
         except OSError as error:
             # the same text at the same place, so that a refusal is told of once
             warnings.warn(f"{self._folder}: no curves for TensorBoard yet, {error.strerror}", RuntimeWarning, stacklevel=1)
             return None
-
-    def _try_out(self) -> None:
-        """Raise the OSError of a disk that takes nothing here; TensorBoard's writer would print it, from a thread of its own."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        probe = self._folder / "room.tmp"
-        try:
-            probe.write_bytes(bytes(_ROOM))
-        finally:
-            probe.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -18,24 +18,11 @@ def sampled(config, num_architectures=5, seed=0):
     return [space.decode(row) for row in tokens]
 
 
-def make_child(config, *, architecture=None, image_shape=(3, 8, 8), num_classes=10):
-    """Return a child with random weights and, so that each can be told apart, random BatchNorm weights and statistics."""
-    child = config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=architecture)
-    child.reset_parameters(torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    for name, tensor in (*child.named_parameters(), *child.named_buffers()):
-        if tensor.dim() == 1:
-            torch.nn.init.uniform_(tensor.data, 0.5, 1.5, generator=generator)
-            if name.endswith(("bias", "mean")):
-                tensor.data -= 1
-    return child
-
-
 def images(*shape, seed=2):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def standalone_of(supernet, config, architecture):
+def standalone_of(make_child, supernet, config, architecture):
     child = make_child(config, architecture=architecture)
     copy_inherited(supernet, child)
     return child
@@ -110,7 +97,7 @@ def test_twelve_layer_supernet_has_the_parameters_of_the_authors_shapes():
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("training", [False, True])
-def test_logits_are_those_of_the_described_network(num_layers, training):
+def test_logits_are_those_of_the_described_network(num_layers, training, make_child):
     config = MacroConfig(num_layers=num_layers, filters=5, keep_prob=1.0)
     child = make_child(config, image_shape=(3, 9, 7)).double().train(training)
     x = images(4, 3, 9, 7).double()
@@ -121,7 +108,7 @@ def test_logits_are_those_of_the_described_network(num_layers, training):
 
 
 @pytest.mark.parametrize("operation", MacroConfig().operations)
-def test_every_operation_is_that_of_the_described_network(operation):
+def test_every_operation_is_that_of_the_described_network(operation, make_child):
     config = MacroConfig(num_layers=2, filters=4)
     child = make_child(config).double().eval()
     architecture = MacroArchitecture(operations=(operation,) * 2, skips=((), (0,)))
@@ -132,9 +119,9 @@ def test_every_operation_is_that_of_the_described_network(operation):
 
 @pytest.mark.parametrize("architecture", sampled(FIVE_LAYERS))
 @pytest.mark.parametrize("training", [False, True])
-def test_supernet_equals_the_standalone_network_bit_for_bit(architecture, training):
+def test_supernet_equals_the_standalone_network_bit_for_bit(architecture, training, make_child):
     supernet = make_child(FIVE_LAYERS).train(training)
-    standalone = standalone_of(supernet, FIVE_LAYERS, architecture).train(training)
+    standalone = standalone_of(make_child, supernet, FIVE_LAYERS, architecture).train(training)
     x, labels = images(6, 3, 8, 8), torch.arange(6)
     logits = []
     for child in (supernet, standalone):
@@ -150,7 +137,7 @@ def test_supernet_equals_the_standalone_network_bit_for_bit(architecture, traini
 
 
 @pytest.mark.parametrize("architecture", sampled(FIVE_LAYERS, seed=1))
-def test_only_the_sampled_path_gets_gradients(architecture):
+def test_only_the_sampled_path_gets_gradients(architecture, make_child):
     supernet = make_child(FIVE_LAYERS).train()
     supernet(images(4, 3, 8, 8), architecture, generator=torch.Generator()).logits.square().sum().backward()
     with_gradient = {name for name, parameter in supernet.named_parameters() if parameter.grad is not None}
@@ -160,7 +147,7 @@ def test_only_the_sampled_path_gets_gradients(architecture):
 
 
 @pytest.mark.parametrize("num_layers", range(1, 14))
-def test_any_depth_width_and_number_of_classes_runs(num_layers):
+def test_any_depth_width_and_number_of_classes_runs(num_layers, make_child):
     config = MacroConfig(num_layers=num_layers, filters=2 + num_layers % 2, keep_prob=0.5)
     channels, classes = (1, 2) if num_layers % 2 else (3, 100)
     child = make_child(config, image_shape=(channels, 9, 7), num_classes=classes)
@@ -171,7 +158,7 @@ def test_any_depth_width_and_number_of_classes_runs(num_layers):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (28, 28), (32, 32), (1, 1), pytest.param((224, 224), marks=pytest.mark.slow)])
-def test_any_image_size_runs(size):
+def test_any_image_size_runs(size, make_child):
     config = MacroConfig(num_layers=3, filters=4)
     child = make_child(config, image_shape=(1, *size)).eval()
     logits = child(images(2, 1, *size), sampled(config, 1)[0]).logits
@@ -186,11 +173,11 @@ def test_reductions_follow_a_third_and_two_thirds_of_the_layers(num_layers, afte
     assert reduction_layers(num_layers) == after
 
 
-def test_network_below_three_layers_has_no_reductions():
+def test_network_below_three_layers_has_no_reductions(make_child):
     assert not any("reductions" in name for name in make_child(MacroConfig(num_layers=2, filters=4)).state_dict())
 
 
-def test_channels_double_at_each_reduction_where_asked():
+def test_channels_double_at_each_reduction_where_asked(make_child):
     config = MacroConfig(num_layers=3, filters=4, double_filters=True)
     child = make_child(config)
     assert [child.layers[layer].branches["max3x3"].enter[0].out_channels for layer in range(3)] == [4, 8, 16]
@@ -198,7 +185,7 @@ def test_channels_double_at_each_reduction_where_asked():
     assert child.eval()(images(2, 3, 8, 8), config.make_space().largest()).logits.shape == (2, 10)
 
 
-def test_skip_bit_adds_its_source_to_the_output_of_the_operation():
+def test_skip_bit_adds_its_source_to_the_output_of_the_operation(make_child):
     config = MacroConfig(num_layers=2, filters=4)
     child = make_child(config).eval()
     x = images(3, 3, 8, 8)
@@ -212,7 +199,7 @@ def test_skip_bit_adds_its_source_to_the_output_of_the_operation():
             assert torch.equal(child(x, architecture).logits, expected)
 
 
-def test_dropout_applies_in_training_mode_only_and_follows_its_generator():
+def test_dropout_applies_in_training_mode_only_and_follows_its_generator(make_child):
     child = make_child(FIVE_LAYERS)
     architecture, x = sampled(FIVE_LAYERS, 1)[0], images(6, 3, 8, 8)
     same = [child(x, architecture, generator=torch.Generator().manual_seed(5)).logits for _ in range(2)]
@@ -225,12 +212,12 @@ def test_dropout_applies_in_training_mode_only_and_follows_its_generator():
     assert torch.equal(child(x, architecture).logits, child(x, architecture, generator=torch.Generator()).logits)
 
 
-def test_keeping_every_feature_needs_no_generator():
+def test_keeping_every_feature_needs_no_generator(make_child):
     config = MacroConfig(num_layers=2, filters=4, keep_prob=1.0)
     assert make_child(config).train()(images(2, 3, 8, 8), config.make_space().smallest()).logits.isfinite().all()
 
 
-def test_forward_leaves_no_path_on_the_module():
+def test_forward_leaves_no_path_on_the_module(make_child):
     child = make_child(FIVE_LAYERS).eval()
     before = {name: {key: repr(value) for key, value in vars(module).items()} for name, module in child.named_modules()}
     weights = {name: tensor.clone() for name, tensor in child.state_dict().items()}
@@ -241,7 +228,7 @@ def test_forward_leaves_no_path_on_the_module():
     assert all(torch.equal(tensor, weights[name]) for name, tensor in child.state_dict().items())
 
 
-def test_interleaved_architectures_give_what_each_gives_alone():
+def test_interleaved_architectures_give_what_each_gives_alone(make_child):
     child = make_child(FIVE_LAYERS).eval()
     first, second = sampled(FIVE_LAYERS, 2)
     x = images(2, 3, 8, 8)
@@ -253,13 +240,13 @@ def test_interleaved_architectures_give_what_each_gives_alone():
     assert torch.equal(many[1].logits, alone)
 
 
-def test_only_the_sampled_path_updates_its_running_statistics():
+def test_only_the_sampled_path_updates_its_running_statistics(make_child):
     child = make_child(FIVE_LAYERS).train()
     architecture = sampled(FIVE_LAYERS, 1)[0]
     before = {name: buffer.clone() for name, buffer in child.named_buffers()}
     child(images(4, 3, 8, 8), architecture, generator=torch.Generator())
     changed = {name for name, buffer in child.named_buffers() if not torch.equal(buffer, before[name])}
-    assert changed == {name for name, _ in standalone_of(child, FIVE_LAYERS, architecture).named_buffers()}
+    assert changed == {name for name, _ in standalone_of(make_child, child, FIVE_LAYERS, architecture).named_buffers()}
 
 
 def test_reset_draws_he_normal_weights_from_the_generator():

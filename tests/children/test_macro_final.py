@@ -5,38 +5,13 @@ import pytest
 import torch
 
 from enas.children.cost import count_parameters
+from enas.published import PUBLISHED
 from enas.spaces.macro import MacroArchitecture, MacroConfig
 from enas.spaces.sampling import sample_uniform
 
 FINALS = ("authors", "authors-separable")
 WITHOUT_POOLING = ("conv3x3", "sep3x3", "conv5x5", "sep5x5")
-# authors: scripts/cifar10_macro_final.sh, a line a layer
-PUBLISHED = """
-0
-3 0
-0 1 0
-2 0 0 1
-2 0 0 0 0
-3 1 1 0 1 0
-2 0 0 0 0 0 1
-2 0 1 1 0 1 1 1
-1 0 1 1 1 0 1 0 1
-0 0 0 0 0 0 0 0 0 0
-2 0 0 0 0 0 1 0 0 0 0
-0 1 0 0 1 1 0 0 0 0 1 1
-2 0 1 0 0 0 0 0 1 0 1 1 0
-1 0 0 1 0 0 0 1 1 1 0 1 0 1
-0 1 1 0 1 0 1 0 0 0 0 0 1 0 0
-2 0 0 1 0 0 0 0 0 0 0 1 0 1 0 1
-2 0 1 0 0 0 1 0 0 1 1 1 1 0 0 1 0
-2 0 0 0 0 1 0 1 0 1 0 0 1 0 1 0 0 1
-3 0 1 1 0 1 0 0 0 0 0 1 0 1 0 1 0 0 0
-3 0 1 1 0 0 0 0 0 0 0 0 0 1 1 0 0 0 0 1
-0 1 0 0 1 0 1 1 0 0 0 1 0 0 0 0 0 1 1 0 0
-3 0 1 0 1 1 0 0 1 0 1 1 0 1 1 0 1 0 0 1 0 0
-0 1 0 1 0 1 0 0 0 0 0 0 0 0 1 0 1 0 0 1 0 0 0
-0 1 1 0 0 0 1 1 1 0 1 0 0 0 1 0 1 0 0 1 1 0 0 0
-"""
+ARC = PUBLISHED["enas-macro"].text
 
 
 def sampled(config, num_architectures=3, seed=0):
@@ -78,7 +53,7 @@ def final_logits(layers, architecture, x, *, config):
 
 @pytest.mark.parametrize(("final", "total"), [("authors", 42_559_392), ("authors-separable", 30_947_424)])
 def test_published_network_has_the_parameters_of_the_authors_shapes(final, total):
-    lines = [[int(word) for word in line.split()] for line in PUBLISHED.split("\n") if line]
+    lines = [[int(word) for word in line.split()] for line in ARC.split("\n")]
 
     def layer(index, operation, *skips):
         channels = 96 * 2 ** (index // 8)
@@ -93,7 +68,7 @@ def test_published_network_has_the_parameters_of_the_authors_shapes(final, total
     classifier = 384 * 10
     assert stem + layers + reductions + classifier == total
     config = MacroConfig(num_layers=24, filters=96, final=final)
-    architecture = config.make_space().from_text(PUBLISHED)
+    architecture = config.make_space().from_text(ARC)
     with torch.device("meta"):
         child = config.make_child(image_shape=(3, 32, 32), num_classes=10, architecture=architecture)
     assert count_parameters(child) == total
