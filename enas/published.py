@@ -1,8 +1,9 @@
-"""The two CIFAR-10 networks that the ENAS authors published, as data: arc strings, and what was reported of them.
+"""CIFAR-10 networks that the authors of ENAS and of DARTS published, as data: their texts, and what was reported of them.
 
-The arc strings are those of the authors' `scripts/cifar10_macro_final.sh` and `cifar10_micro_final.sh` (melodyguan/enas). Every
-figure names where it was read; `UNCONFIRMED` marks one that is quoted from memory of the paper. Not covered: how they are trained
-(`scripts.retrain_presets`), and the network for text, whose space this project does not have yet.
+The arc strings are those of ENAS' `scripts/cifar10_macro_final.sh` and `cifar10_micro_final.sh` (melodyguan/enas), the genotypes
+those of DARTS' `cnn/genotypes.py` (quark0/darts), of each node's two entries the lower item's first. Every figure names where it
+was read; `UNCONFIRMED` marks one that is quoted from memory of the paper. Not covered: how they are trained
+(`scripts.retrain_presets`), and networks for text, whose space this project does not have yet.
 """
 
 from __future__ import annotations
@@ -81,8 +82,48 @@ _MICRO = """\
 0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1
 1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"""
 
+_DARTS_V1 = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('skip_connect', 0), ('sep_conv_3x3', 1), "
+    "('skip_connect', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 2)], normal_concat=range(2, 6), "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), "
+    "('max_pool_3x3', 0), ('skip_connect', 2), ('avg_pool_3x3', 0), ('skip_connect', 2)], reduce_concat=range(2, 6))"
+)
+_DARTS_V2 = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
+    "('skip_connect', 0), ('sep_conv_3x3', 1), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=range(2, 6), "
+    "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('max_pool_3x3', 1), ('skip_connect', 2), "
+    "('max_pool_3x3', 0), ('skip_connect', 2), ('max_pool_3x3', 1), ('skip_connect', 2)], reduce_concat=range(2, 6))"
+)
+_DARTS_NETWORK = "20 cells, 36 filters, CIFAR-10"
+_DARTS_TABLE = "table 1 of the DARTS paper"
+
 
 PUBLISHED: dict[str, Published] = {
+    "darts-v1": Published(
+        space="darts",
+        text=_DARTS_V1,
+        network=_DARTS_NETWORK,
+        parameters=(Figure(value="3.3 M", source=_DARTS_TABLE),),
+        test_error=(Figure(value="3.00 +- .14 %", source=f"{_DARTS_TABLE}, with cutout"),),
+        note=(
+            "Found by the first order approximation. The genotype that the authors' code names so has 3.17 M parameters, less "
+            "than the table says."
+        ),
+    ),
+    "darts-v2": Published(
+        space="darts",
+        text=_DARTS_V2,
+        network=_DARTS_NETWORK,
+        parameters=(
+            Figure(value="3.3 M", source=_DARTS_TABLE),
+            Figure(value="3.349 M", source="README of quark0/darts, for the weights that it offers"),
+        ),
+        test_error=(
+            Figure(value="2.76 +- .09 %", source=f"{_DARTS_TABLE}, with cutout; README of quark0/darts: the mean of 10 runs"),
+            Figure(value="2.63 %", source="README of quark0/darts, for the weights that it offers"),
+        ),
+        note="Found by the second order approximation. The same table has 3.29 +- .15 % for random search in this space.",
+    ),
     "enas-macro": Published(
         space="macro",
         text=_MACRO,

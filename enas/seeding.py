@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(seed: int, *path: str | int) -> int:
@@ -21,4 +24,6 @@ def derive_seed(seed: int, *path: str | int) -> int:
 
 def derive_generator(seed: int, *path: str | int) -> torch.Generator:
     """Return a CPU generator seeded with `derive_seed`."""
+    import torch  # path rules need seeds only, and the command line asks them before it waits for PyTorch
+
     return torch.Generator().manual_seed(derive_seed(seed, *path))

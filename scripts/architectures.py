@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from enas.answers import read_answer
@@ -20,6 +21,7 @@ from scripts.configuration import CONFIG_FILE, load_saved
 from scripts.presets import SearchConfig
 
 _DEFAULT_SPACE = "macro"
+_NAME_LENGTH = 100  # of a text that is given itself and tells its space; all of a NAS-Bench-201 cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class StoredArchitecture:
 
 def not_understood(given: str) -> ValueError:
     """Return the error for a command line whose `--architecture` is none, in words what was given instead."""
-    expected = "a run folder, a file, an arc string or a list of tokens"
+    expected = "a run folder, a file, an arc string, a cell's text or a list of tokens"
     return ValueError(f"--architecture: expected {expected}, got {given}; published ones: {', '.join(PUBLISHED)}")
 
 
@@ -103,7 +105,14 @@ def read_architecture(given: str | None, *, space: str | None) -> StoredArchitec
     (written,) = architectures
     if isinstance(written.value, dict):
         return _stored_answer(Path(given), written.value)
+    space = space or _space_by_mark(written.value)
     return _of_the_default_space(written) if space is None else _stored_text(written, space=space)
+
+
+def _space_by_mark(value: str | tuple[int, ...]) -> str | None:
+    """Return the space that a text says it is of, by what no other's texts hold; None for numbers."""
+    marks = {name: kind.text_mark for name, kind in SPACES.items() if kind.text_mark}
+    return next((name for name, mark in marks.items() if isinstance(value, str) and mark in value), None)
 
 
 def _of_the_default_space(written: WrittenArchitecture) -> StoredArchitecture:
@@ -128,7 +137,10 @@ def _fits(written: WrittenArchitecture, *, space: str) -> bool:
 def _stored_text(written: WrittenArchitecture, *, space: str) -> StoredArchitecture:
     """Return a text or tokens with the configuration of their depth or number of nodes in a space. Raises ValueError."""
     text = written.value if isinstance(written.value, str) else " ".join(map(str, written.value))
-    child = SPACES[space]().for_text(text)
+    try:
+        child = SPACES[space]().for_text(text)
+    except ValueError as error:
+        raise ValueError(f"--architecture {written.name}: {error}") from error
     architecture = written.member_of(child.make_space())
     return StoredArchitecture(space=space, child=child, architecture=architecture, config=None, name=written.name)
 
@@ -147,6 +159,8 @@ def read_written(given: str) -> list[WrittenArchitecture]:
     if not _is_there(given):
         if given.lstrip().startswith("["):
             return _from_lists(given, file=None)
+        if _space_by_mark(given) is not None:
+            return [WrittenArchitecture(name=shorten(given, _NAME_LENGTH, placeholder="..."), value=given)]
         if not all(word.isdecimal() for word in given.split()):
             raise not_understood(repr(given))
         return [WrittenArchitecture(name=" ".join(given.split()), value=given)]

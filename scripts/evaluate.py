@@ -41,8 +41,8 @@ class EvaluateCommand:
     run: Path
     """Folder of the run: its newest checkpoint's weights, its data and how it measures."""
     architecture: tuple[str, ...]
-    """One or more of: a published one (enas-macro, enas-micro), a run folder, a best_architecture.json, a text file, an authors'
-    arc string, a list of tokens or a .json file with one or several."""
+    """One or more of: a published one (darts-v1, darts-v2, enas-macro, enas-micro), a run folder, a best_architecture.json, a
+    text file, an authors' arc string, a list of tokens or a .json file with one or several."""
     split: Literal["valid", "test"] = "valid"
     """What is measured on, as a whole; test only to report, never to choose."""
     json: Path | None = None

@@ -37,8 +37,9 @@ class RetrainCommand:
     """Train an architecture from scratch; giving the same command again goes on where a killed one stopped."""
 
     architecture: str
-    """A published one (enas-macro, enas-micro), a run folder, a best_architecture.json, a text file, or the text itself: an
-    authors' arc string, a list of tokens. ./NAME is a file or folder that is called like a published one."""
+    """A published one (darts-v1, darts-v2, enas-macro, enas-micro), a run folder, a best_architecture.json, a text
+    file, or the text itself: an authors' arc string, a list of tokens. ./NAME is a file or folder that is called like a
+    published one."""
     run_dir: Path
     """Folder of the results."""
     preset: str | None = None

@@ -8,6 +8,7 @@ import pytest
 
 from enas.published import PUBLISHED, UNCONFIRMED
 from enas.spaces import SPACES
+from enas.spaces.darts import DartsConfig
 from enas.spaces.macro import OPERATIONS, MacroArchitecture, MacroConfig
 from enas.spaces.micro import MicroArchitecture, MicroConfig, Node, loose_items
 
@@ -88,6 +89,29 @@ def test_figures_of_the_micro_network_are_those_that_others_quote():
     assert [figure.value for figure in published.parameters] == ["4.6 M", "4.2 M"]
     assert [figure.value for figure in published.test_error] == ["2.89 %", "3.54 %", "2.91 %"]
     assert not any("memory" in figure.source for figure in (*published.parameters, *published.test_error))
+
+
+def test_darts_cells_are_those_of_the_authors_file_whatever_the_order_in_a_pair():
+    first_order = """DARTS_V1 = Genotype(normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0),
+        ('sep_conv_3x3', 1), ('skip_connect', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 2)],
+        normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 0),
+        ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('avg_pool_3x3', 0)], reduce_concat=[2, 3, 4, 5])"""
+    second_order = """DARTS_V2 = Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0),
+        ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)],
+        normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1),
+        ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"""
+    space = DartsConfig().make_space()
+    for name, authors in (("darts-v1", first_order), ("darts-v2", second_order)):
+        assert space.from_text(PUBLISHED[name].text) == space.from_text(authors)
+
+
+def test_figures_of_darts_are_those_of_its_table_and_readme():
+    values = {name: PUBLISHED[name] for name in ("darts-v1", "darts-v2")}
+    assert [figure.value for figure in values["darts-v1"].test_error] == ["3.00 +- .14 %"]
+    assert [figure.value for figure in values["darts-v2"].test_error] == ["2.76 +- .09 %", "2.63 %"]
+    assert [figure.value for figure in values["darts-v2"].parameters] == ["3.3 M", "3.349 M"]
+    figures = [figure for one in values.values() for figure in (*one.parameters, *one.test_error)]
+    assert not any(UNCONFIRMED in figure.source for figure in figures)
 
 
 def test_reading_them_does_not_wait_for_torch():

@@ -20,18 +20,19 @@ FUSED_ELEMENTS = 2**19
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """BatchNorm over (B, H, W), optionally followed by ReLU. Momentum .1: the authors' decay of .9.
+    """BatchNorm over (B, H, W), optionally without weights, optionally followed by ReLU. Momentum .1: the authors' decay of .9.
 
     Which kernel computes it follows from the input alone, so a supernet and a standalone network agree bit for bit.
     """
 
-    def __init__(self, num_features: int, *, eps: float = 1e-5, relu: bool = False) -> None:
-        super().__init__(num_features, eps=eps, momentum=0.1)
+    def __init__(self, num_features: int, *, eps: float = 1e-5, relu: bool = False, affine: bool = True) -> None:
+        super().__init__(num_features, eps=eps, momentum=0.1, affine=affine)
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W), in the memory format of x."""
-        if (self.training or self.running_mean is None) and x.shape[1] == self.num_features and fused_pays(x):
+        uses_batch = self.training or self.running_mean is None
+        if self.affine and uses_batch and x.shape[1] == self.num_features and fused_pays(x):
             return self._forward_fused(x)
         out = super().forward(x)
         out = torch.relu_(out) if self.relu else out

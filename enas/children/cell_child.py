@@ -1,4 +1,6 @@
-"""What the searched and the authors' final micro network share around their cells (authors: `src/cifar10/micro_child.py`).
+"""What networks of cells share around them: the searched and the authors' final micro network, and that of the DARTS space.
+
+Described is the micro network (authors: `src/cifar10/micro_child.py`); others say where they differ.
 
 A 3x3 stem to three times the filters, L + 2 cells of which two are reduction cells, ReLU, global average pooling, dropout, a
 linear classifier without bias. A cell reads the outputs of the two cells before it; the first reads the stem twice. A second
@@ -11,7 +13,7 @@ its own number of inputs (He normal), where theirs takes the number of items for
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +23,37 @@ from enas.children.base import Child, Output
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_parts import Noise
 from enas.children.ops import dropout
-from enas.spaces.micro import MicroArchitecture, MicroConfig
+from enas.spaces.base import SearchSpace
 
 STEM_MULTIPLE = 3
 """Channels of the stem over the filters of the first cells."""
+
+
+class CellArchitecture(Protocol):
+    """An architecture of two cells."""
+
+    @property
+    def normal(self) -> tuple[Any, ...]:
+        """The nodes of the normal cell."""
+
+    @property
+    def reduce(self) -> tuple[Any, ...]:
+        """The nodes of the reduction cell."""
+
+
+class CellConfig(Protocol):
+    """What a network of cells reads of its configuration."""
+
+    @property
+    def filters(self) -> int:
+        """Channels of the first cells."""
+
+    @property
+    def keep_prob(self) -> float:
+        """Probability of keeping a feature before the classifier."""
+
+    def make_space(self) -> SearchSpace[Any]:
+        """Return the search space."""
 
 
 def reduction_cells(num_layers: int) -> tuple[int, int]:
@@ -71,30 +100,48 @@ class CellChild(Child):
     A cell is a module that maps (older output, newer output, nodes, noise) to the next cell's two inputs.
 
     Args:
-        config: layers, filters, dropout, auxiliary head.
+        config: filters, dropout.
         image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        reductions: ids of the two reduction cells.
         architecture: None for a supernet.
     """
 
     has_drop_path = True
+    rectifies_features = True
+    """Whether a ReLU comes before the global pooling."""
     cells: nn.ModuleList
     classifier: nn.Linear
     auxiliary: AuxiliaryHead | None
 
-    def __init__(self, config: MicroConfig, *, image_shape: tuple[int, int, int], architecture: MicroArchitecture | None) -> None:
+    def __init__(
+        self,
+        config: CellConfig,
+        *,
+        image_shape: tuple[int, int, int],
+        reductions: tuple[int, int],
+        architecture: CellArchitecture | None,
+    ) -> None:
         super().__init__()
         if architecture is not None:
             config.make_space().encode(architecture)  # raises for an architecture of another space
         self.keep_prob = config.keep_prob
         self.architecture = architecture
-        self.reduction_cells = reduction_cells(config.num_layers)
+        self.reduction_cells = reductions
         width = STEM_MULTIPLE * config.filters
         self.stem = nn.Sequential(nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False), BatchNorm(width))
 
-    def _add_heads(self, channels: int, *, aux_channels: int | None, image_size: tuple[int, int], num_classes: int) -> None:
+    def _add_heads(
+        self,
+        channels: int,
+        *,
+        aux_channels: int | None,
+        image_size: tuple[int, int],
+        num_classes: int,
+        bias: bool = False,
+    ) -> None:
         """Add the classifier for the last cell's channels, and the auxiliary head for its cell's unless that is None."""
         height, width = ((size + 3) // 4 for size in image_size)  # two halvings that round up
-        self.classifier = nn.Linear(channels, num_classes, bias=False)
+        self.classifier = nn.Linear(channels, num_classes, bias=bias)
         self.auxiliary = (
             None if aux_channels is None else AuxiliaryHead(aux_channels, size=(height, width), num_classes=num_classes)
         )
@@ -114,7 +161,7 @@ class CellChild(Child):
         return self.reduction_cells[-1] + 1
 
     def forward(
-        self, x: Tensor, architecture: MicroArchitecture, *, carry: Any = None, generator: torch.Generator | None = None
+        self, x: Tensor, architecture: CellArchitecture, *, carry: Any = None, generator: torch.Generator | None = None
     ) -> Output:
         """Run one architecture; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
         if self.architecture is not None and architecture != self.architecture:
@@ -126,7 +173,8 @@ class CellChild(Child):
             older, newer = cell(older, newer, nodes, Noise(keep_prob=self._path_keep_prob(index), generator=generator))
             if index == self.auxiliary_cell and self.training and self.auxiliary is not None:
                 aux_logits = self.auxiliary(newer)
-        features = torch.relu(newer).mean(dim=(2, 3))  # (B, C)
+        newer = torch.relu(newer) if self.rectifies_features else newer
+        features = newer.mean(dim=(2, 3))  # (B, C)
         if self.training and self.keep_prob < 1:
             features = dropout(features, keep_prob=self.keep_prob, generator=generator)
         return Output(logits=self.classifier(features), aux_logits=aux_logits)

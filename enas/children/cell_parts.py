@@ -1,4 +1,7 @@
-"""The parts that a cell of the searched and of the authors' final micro network is made of (`src/cifar10/micro_child.py`)."""
+"""The parts that a cell of the searched and of the authors' final micro network is made of (`src/cifar10/micro_child.py`).
+
+Cells of other spaces share those that know no operation's name.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,10 @@ class Noise:
     generator: torch.Generator | None
 
 
-def rectified_conv1x1(in_channels: int, out_channels: int) -> nn.Sequential:
+def rectified_conv1x1(in_channels: int, out_channels: int, *, affine: bool = True) -> nn.Sequential:
     """Return ReLU, 1x1 convolution, BatchNorm."""
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(in_channels, out_channels, 1, bias=False), BatchNorm(out_channels))
+    conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, BatchNorm(out_channels, affine=affine))
 
 
 def calibration(shape: Shape, target: Shape) -> nn.Module | None:
@@ -44,7 +48,7 @@ def calibration(shape: Shape, target: Shape) -> nn.Module | None:
     return None if shape.channels == target.channels else rectified_conv1x1(shape.channels, target.channels)
 
 
-def separable_convs(channels: int, *, kernel_size: int, stride: int = 1) -> nn.Sequential:
+def separable_convs(channels: int, *, kernel_size: int, stride: int = 1, affine: bool = True) -> nn.Sequential:
     """Return (depthwise k x k, pointwise 1x1, BatchNorm) twice with a ReLU between; the ReLU before is the caller's.
 
     The first depthwise convolution has the stride; padding is k // 2 on all sides.
@@ -55,7 +59,7 @@ def separable_convs(channels: int, *, kernel_size: int, stride: int = 1) -> nn.S
             channels, channels, kernel_size, stride=step, padding=kernel_size // 2, groups=channels, bias=False
         )
         layers[f"pointwise_{index}"] = nn.Conv2d(channels, channels, 1, bias=False)
-        layers[f"norm_{index}"] = BatchNorm(channels, relu=index == 0)
+        layers[f"norm_{index}"] = BatchNorm(channels, relu=index == 0, affine=affine)
     return nn.Sequential(layers)
 
 

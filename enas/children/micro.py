@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
-from enas.children.cell_child import STEM_MULTIPLE, CellChild
+from enas.children.cell_child import STEM_MULTIPLE, CellChild, reduction_cells
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices
 from enas.children.ops import FactorizedReduction
 from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, Operation, loose_items
@@ -104,7 +104,8 @@ class MicroChild(CellChild):
         num_classes: int,
         architecture: MicroArchitecture | None = None,
     ) -> None:
-        super().__init__(config, image_shape=image_shape, architecture=architecture)
+        reductions = reduction_cells(config.num_layers)
+        super().__init__(config, image_shape=image_shape, reductions=reductions, architecture=architecture)
         self.cells = nn.ModuleList()
         older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
         for index in range(config.num_layers + 2):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from enas.children.cell_child import STEM_MULTIPLE, CellChild
+from enas.children.cell_child import STEM_MULTIPLE, CellChild, reduction_cells
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, rectified_conv1x1
 from enas.children.ops import FactorizedReduction
 from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, loose_items
@@ -76,7 +76,8 @@ class AuthorsMicroChild(CellChild):
         num_classes: int,
         architecture: MicroArchitecture,
     ) -> None:
-        super().__init__(config, image_shape=image_shape, architecture=architecture)
+        reductions = reduction_cells(config.num_layers)
+        super().__init__(config, image_shape=image_shape, reductions=reductions, architecture=architecture)
         self.cells = nn.ModuleList()
         older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
         shapes = []

@@ -61,11 +61,11 @@ class FactorizedReduction(nn.Module):
     Odd sizes round up. The shifted grid is padded with zeros at the bottom and right.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True) -> None:
         super().__init__()
         self.even = nn.Conv2d(in_channels, out_channels // 2, 1, bias=False)
         self.odd = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, bias=False)
-        self.norm = BatchNorm(out_channels)
+        self.norm = BatchNorm(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""

@@ -12,6 +12,7 @@ from enas.configs import require
 from enas.datasets.digits import read_digits
 from enas.datasets.folder import folder_source
 from enas.datasets.npz import peek_npz, read_npz
+from enas.datasets.resize import resized
 from enas.datasets.source import Contents, Looks, RawImages, Source, SplitSizes, published
 from enas.datasets.splits import split_train
 from enas.datasets.torchvision_sets import read_cifar10, read_cifar100, read_fashion_mnist, read_mnist, read_svhn
@@ -87,8 +88,8 @@ def check_source(
     Returns: the sizes of the splits that `load_data` makes of intact files.
 
     Raises:
-        ValueError: the name is unknown, the path does not hold what it should, the images do not suffice or are not to be
-            resized, or data_dir is no folder.
+        ValueError: the name is unknown, the path does not hold what it should, the images do not suffice, or data_dir is no
+            folder.
     """
     entry, path = _find(source, data_dir, image_size)
     nearest = next((folder for folder in (data_dir, *data_dir.parents) if folder.exists()), data_dir)
@@ -126,7 +127,7 @@ def load_data(
         num_valid: how many of the training images validate; None: the data set's own number. Which ones is the data set's rule:
             the last (cifar10, cifar100, fashion_mnist, mnist, svhn), or the last of each class (digits, folder, npz).
         num_train: how many of the remaining training images to keep, the first of each class in proportion; None: all.
-        image_size: side in pixels of the squares that a folder's images are resized to; None: they stay as they are.
+        image_size: side in pixels of the squares that images are cropped and resized to; None: they stay as they are.
 
     Returns: the data, with mean and std of the training images that are left.
 
@@ -152,12 +153,7 @@ def _find(source: str, data_dir: Path, image_size: int | None) -> tuple[Source, 
     if colon and not entry.takes:
         raise ValueError(f"data set: expected {name!r}, which takes no file, got {source!r}")
     if image_size is not None:
-        if entry.at_size is None:
-            resizing = ", ".join(f"{name}:{entry.takes}" for name, entry in DATASETS.items() if entry.at_size)
-            raise ValueError(
-                f"split.image_size: expected None, since only {resizing} is resized and not {name}, got {image_size}"
-            )
-        entry = entry.at_size(image_size)
+        entry = resized(entry, image_size) if entry.at_size is None else entry.at_size(image_size)
     return entry, Path(given).expanduser() if entry.takes else data_dir
 
 

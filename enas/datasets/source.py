@@ -85,7 +85,8 @@ class Source:
     Attributes:
         read: reads the arrays, given the data folder, or the path that the source takes.
         peek: finds out, given the same, what can be known in well under a second, without torch.
-        at_size: returns the source with its images resized to squares of so many pixels; None: it does not resize.
+        at_size: returns the source with its images resized to squares of so many pixels as they are read; None: they are
+            resized after that (`enas.datasets.resize`).
         takes: what follows the name and a colon, such as FILE; None: nothing.
         num_valid: how many training images validate by default; None: a tenth, and at least one of each class.
         valid_rule: `last` takes the last ones, as the ENAS authors do; `stratified` the last ones of each class.

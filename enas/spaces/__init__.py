@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from enas.spaces.base import ChildConfig
+from enas.spaces.darts import DartsConfig
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
+from enas.spaces.nasbench201 import NasBench201Config
 
 SPACES: dict[str, type[ChildConfig]] = {
+    "darts": DartsConfig,
     "macro": MacroConfig,
     "micro": MicroConfig,
+    "nasbench201": NasBench201Config,
 }
 """Every space by its name: the configuration that makes the space and its network."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -101,11 +101,13 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         name: the key of the space, such as `macro`.
         decisions: in token order.
         steps: the LSTM steps that answer them.
+        idle_choices: labels of the `op` choices that have no weights, such as `identity`; by default none is known.
     """
 
     name: str
     decisions: tuple[Decision, ...]
     steps: tuple[Step, ...]
+    idle_choices: frozenset[str] = frozenset()
 
     @abstractmethod
     def decode(self, tokens: Sequence[int] | IntArray) -> ArchitectureT:
@@ -119,13 +121,19 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
     def from_json(self, data: dict[str, Any]) -> ArchitectureT:
         """Read what the architecture's `to_json` wrote. Raises ValueError for anything else."""
 
-    @abstractmethod
     def smallest(self) -> ArchitectureT:
-        """Return the connected architecture with the fewest FLOPs (ties: parameters, then tokens)."""
+        """Return the connected architecture with the fewest FLOPs (ties: parameters, then tokens).
 
-    @abstractmethod
+        Raises: ValueError unless a space overrides this: only the sandwich rule needs it.
+        """
+        raise ValueError(f"{self.name} names no smallest architecture")
+
     def largest(self) -> ArchitectureT:
-        """Return the architecture with the most FLOPs (ties: parameters, then tokens)."""
+        """Return the architecture with the most FLOPs (ties: parameters, then tokens).
+
+        Raises: ValueError unless a space overrides this: only the sandwich rule needs it.
+        """
+        raise ValueError(f"{self.name} names no largest architecture")
 
     @property
     def num_choices(self) -> IntArray:
@@ -146,6 +154,21 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
             if not 0 <= value < len(decision.choices):
                 raise ValueError(f"{decision.name}: expected a token in 0..{len(decision.choices) - 1}, got {value}")
         return values
+
+    def degeneracy(self, architecture: ArchitectureT) -> str | None:
+        """Return why an architecture is hardly a network, in a few words; None for one that is.
+
+        By default: no operation has weights, or it is the smallest of the space.
+        """
+        tokens = zip(self.encode(architecture), self.decisions, strict=True)
+        operations = [decision.choices[token] for token, decision in tokens if decision.kind == "op"]
+        if operations and self.idle_choices.issuperset(operations):
+            return "no operation has weights"
+        try:
+            is_smallest = architecture == self.smallest()
+        except (ValueError, NotImplementedError):  # a space may know of none
+            return None
+        return "the smallest of the space" if is_smallest else None
 
     def to_text(self, architecture: ArchitectureT) -> str:
         """Return the architecture in the format others use for this space; by default its tokens, separated by blanks."""
@@ -185,7 +208,14 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
 
 
 class ChildConfig(ABC):
-    """The numbers that make a space and its network; a frozen dataclass per space, shown as `--child.*` on the command line."""
+    """The numbers that make a space and its network; a frozen dataclass per space, shown as `--child.*` on the command line.
+
+    Attributes:
+        text_mark: what every text of the space's architectures holds and no other space's does, so that it tells the space; empty
+            where texts are numbers.
+    """
+
+    text_mark: ClassVar[str] = ""
 
     @abstractmethod
     def make_space(self) -> SearchSpace[Any]:

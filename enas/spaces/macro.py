@@ -52,7 +52,8 @@ class MacroSpace(SearchSpace[MacroArchitecture]):
 
     Args:
         num_layers: at least 1.
-        operations: the vocabulary, a subset of `OPERATIONS` without repetition; arc strings count within it.
+        operations: the vocabulary, a subset of `OPERATIONS` without repetition; arc strings count within it. All have weights:
+            poolings begin with a 1x1 convolution, too.
     """
 
     def __init__(self, num_layers: int, *, operations: Sequence[Operation] = OPERATIONS) -> None:

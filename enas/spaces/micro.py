@@ -93,6 +93,8 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
             normal cell only.
     """
 
+    idle_choices = frozenset({"avg3x3", "max3x3", "identity"})
+
     def __init__(
         self,
         num_nodes: int,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from enas.spaces.base import SearchSpace
 from enas.types import IntArray
+
+_BLOCK = 256  # rows drawn at a time, whatever is asked for
 
 
 def sample_uniform(space: SearchSpace[Any], num_architectures: int, rng: np.random.Generator) -> IntArray:
@@ -16,6 +19,21 @@ def sample_uniform(space: SearchSpace[Any], num_architectures: int, rng: np.rand
     Returns: tokens, int64 (num_architectures, D).
     """
     return rng.integers(space.num_choices, size=(num_architectures, len(space.decisions)), dtype=np.int64)
+
+
+def sample_distinct(space: SearchSpace[Any], num_architectures: int, rng: np.random.Generator) -> IntArray:
+    """Draw architectures uniformly without repetition; asking for more begins with the same ones.
+
+    Returns: tokens, int64 (num_architectures, D).
+    Raises: ValueError where the space has fewer.
+    """
+    size = math.prod(space.num_choices.tolist())
+    if num_architectures > size:
+        raise ValueError(f"{space.name}: expected at most its {size} architectures, got {num_architectures}")
+    found: dict[tuple[int, ...], None] = {}
+    while len(found) < num_architectures:
+        found |= dict.fromkeys(map(tuple, sample_uniform(space, _BLOCK, rng).tolist()))
+    return np.array(list(found)[:num_architectures], dtype=np.int64).reshape(num_architectures, len(space.decisions))
 
 
 def mutate(space: SearchSpace[Any], tokens: IntArray, rng: np.random.Generator, *, probability: float) -> IntArray:

@@ -117,18 +117,6 @@ def test_sizes_of_published_data_sets(
         check_source(source, tmp_path, num_train=9)
 
 
-@pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.at_size is None])
-def test_image_size_of_a_source_that_does_not_resize_is_refused(name: str, tmp_path: Path) -> None:
-    source = f"{name}:file.npz" if DATASETS[name].takes else name
-    message = f"split.image_size: expected None, since only folder:DIR is resized and not {name}, got 16"
-    for call in (
-        lambda: check_source(source, tmp_path, image_size=16),
-        lambda: load_data(source, data_dir=tmp_path, image_size=16),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
-
-
 def test_impossible_numbers_are_refused_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(_: Path) -> RawImages:
         raise AssertionError("read")

@@ -277,7 +277,10 @@ def refused(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         ("unknown.json", "--architecture unknown.json: layer 0: expected an operation out of conv3x3, "),
         ("space.json", "--architecture space.json: expected an architecture of the macro space, got one of nasbench"),
         ("young", "young/best_architecture.json: expected the answer of a finished search, got no such file"),
-        ("nothing.txt", "--architecture: expected a run folder, a file, an arc string or a list of tokens, got 'nothing.txt'"),
+        (
+            "nothing.txt",
+            "--architecture: expected a run folder, a file, an arc string, a cell's text or a list of tokens, got 'nothing.txt'",
+        ),
     ],
 )
 def test_architecture_that_is_no_member_is_named(given, message, run, refused):

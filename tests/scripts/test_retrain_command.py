@@ -161,7 +161,7 @@ def test_preset_has_the_authors_values(make):
 
 def test_presets_are_sorted_and_each_is_for_the_published_architecture_of_its_name():
     assert list(RETRAIN_PRESETS) == sorted(RETRAIN_PRESETS)
-    assert [name.removesuffix("-final") for name in RETRAIN_PRESETS] == list(PUBLISHED)
+    assert {name.removesuffix("-final") for name in RETRAIN_PRESETS} <= set(PUBLISHED)
     for name, make in RETRAIN_PRESETS.items():
         assert make().space == PUBLISHED[name.removesuffix("-final")].space
 
@@ -326,11 +326,11 @@ def test_published_architecture_is_trained_by_its_recipe(monkeypatch, capsys):
     [
         (
             "--architecture enas-macr",
-            "an arc string or a list of tokens, got 'enas-macr'; published ones: enas-macro, enas-micro",
+            "a cell's text or a list of tokens, got 'enas-macr'; published ones: darts-v1, darts-v2, enas-macro, enas-micro",
         ),
         ("--architecture enas-macro --space micro", "--space: expected macro, which --architecture enas-macro is of, got micro"),
         ("--architecture run --space micro", "--space: expected macro, which --architecture run is of, got micro"),
-        ("--architecture enas-macro --space mine", "--space: expected one of macro, micro, got 'mine'"),
+        ("--architecture enas-macro --space mine", "--space: expected one of darts, macro, micro, nasbench201, got 'mine'"),
         ("--architecture enas-macro --preset mine", "--preset: expected one of enas-macro-final, enas-micro-final, got 'mine'"),
         (
             "--architecture enas-macro --preset enas-micro-final",
@@ -344,7 +344,7 @@ def test_published_architecture_is_trained_by_its_recipe(monkeypatch, capsys):
         ("--architecture 0 --preset enas-micro-final", "micro: expected 8 numbers for each node (8, 16, 24, ...), got 1"),
         (
             "--preset enas-micro-final",
-            "an arc string or a list of tokens, got nothing; published ones: enas-macro, enas-micro",
+            "a cell's text or a list of tokens, got nothing; published ones: darts-v1, darts-v2, enas-macro, enas-micro",
         ),
         (
             "--architecture enas-macro --child.num-layers 12",
@@ -386,7 +386,7 @@ def refused_without_torch(line: str) -> str:
 
 MICRO_TEXTS = [
     PUBLISHED["enas-micro"].text,  # 40 numbers: no macro network has as many
-    "0 4 0 0 0 0 0 0 " * 15,  # 120 numbers: as many as 15 macro layers, but no skip is 4
+    "0 4 0 0 0 0 0 0 " * 17,  # 136 numbers: as many as 16 macro layers, but no skip is 4
     "[0, 0, 1, 0, 0, 0, 1, 4]",
     "arc.txt",
 ]
@@ -409,3 +409,28 @@ def test_space_that_was_told_is_not_doubted(flags):
 def test_text_that_no_space_reads_gets_no_hint():
     with pytest.raises(ValueError, match=r"got 2$"):
         parse_retrain(["--architecture", "0 1"])
+
+
+CELL = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|none~2|"
+
+
+@pytest.mark.parametrize(
+    ("text", "space"),
+    [(CELL, "nasbench201"), (PUBLISHED["darts-v2"].text, "darts"), (f" {PUBLISHED['darts-v1'].text}\n", "darts")],
+)
+def test_text_of_a_cell_tells_its_space(text, space):
+    stored = read_architecture(text, space=None)
+    assert stored.space == space
+    assert stored.child.make_space().from_text(text) == stored.architecture
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CELL.replace("none", "zero"), "nasbench201: expected operations out of none, .* got 'zero'"),
+        ("Genotype(normal=[], reduce=[])", "--architecture Genotype"),
+    ],
+)
+def test_text_of_a_cell_that_is_no_member_is_refused_by_its_space(text, message):
+    with pytest.raises(ValueError, match=message):
+        read_architecture(text, space=None)

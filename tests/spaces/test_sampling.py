@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from enas.spaces.sampling import crossover, mutate, mutate_one, sample_uniform
+from enas.spaces.sampling import crossover, mutate, mutate_one, sample_distinct, sample_uniform
 
 
 def assert_uniform(counts):
@@ -24,6 +24,26 @@ def test_uniform_samples_are_uniform_in_each_decision(chain_space):
 def test_uniform_samples_are_uniform_over_architectures(chain_space):
     tokens = sample_uniform(chain_space(2, 3, 4), 6000, np.random.default_rng(0))
     assert_uniform(np.bincount(tokens @ [12, 4, 1], minlength=24))
+
+
+def test_distinct_samples_are_uniform_over_architectures(chain_space):
+    space = chain_space(2, 3, 4)
+    drawn = [sample_distinct(space, 6, np.random.default_rng(seed)) for seed in range(1000)]
+    assert all(len(np.unique(tokens, axis=0)) == 6 for tokens in drawn)
+    assert_uniform(np.bincount(np.concatenate(drawn) @ [12, 4, 1], minlength=24))
+
+
+def test_distinct_samples_are_the_beginning_of_larger_ones(chain_space):
+    space = chain_space(5, 5, 5, 5)
+    small, large, all_of_them = (sample_distinct(space, num, np.random.default_rng(0)) for num in (7, 300, 625))
+    assert small.tolist() == large[:7].tolist()
+    assert large.tolist() == all_of_them[:300].tolist()
+    assert len(np.unique(all_of_them, axis=0)) == 625
+
+
+def test_no_more_distinct_samples_than_the_space_has(chain_space):
+    with pytest.raises(ValueError, match="planted: expected at most its 6 architectures, got 7"):
+        sample_distinct(chain_space(2, 3), 7, np.random.default_rng(0))
 
 
 def test_macro_like_samples_are_valid(planted_space):

@@ -1,0 +1,185 @@
+"""The network of the DARTS space (Liu et al. 2019; authors: `cnn/model.py`, `cnn/operations.py`, `cnn/model_search.py`).
+
+A 3x3 stem to three times the filters, L cells of which two are reduction cells, global average pooling, a linear classifier with
+bias. Each input of a cell goes through ReLU, a 1x1 convolution and BatchNorm; where the older one is twice as large, through ReLU
+and a factorized reduction. A reduction cell's operations on its inputs have stride 2, and a skip connection is a factorized
+reduction there. The nodes of a cell are concatenated. An operation has weights of its own for each cell, node and item, whichever
+pair it is picked in, as an edge of the authors' search has.
+
+The searched network is the retrained one, so it follows the authors' final network where theirs differ: no BatchNorm behind
+poolings (their search puts one without weights there, which no count of parameters sees). BatchNorm of the cells has weights or
+not by `affine`; the stem's always has.
+
+Departures: the auxiliary head is that of ENAS (`cell_child`), behind the same cell as the authors'; drop-path falls with depth as
+in the micro network, where the authors' is the same in all cells; images of odd size are halved rounding up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from enas.children.batch_norm import BatchNorm
+from enas.children.cell_child import STEM_MULTIPLE, CellChild
+from enas.children.cell_parts import Items, Noise, Shape, rectified_conv1x1, separable_convs
+from enas.children.ops import FactorizedReduction, drop_path
+from enas.spaces.darts import NUM_INPUTS, DartsArchitecture, DartsConfig, Nodes, Operation, reduction_cells
+from enas.spaces.darts import Node as PickedNode
+
+DILATION = 2
+
+
+def dilated_conv(channels: int, *, kernel_size: int, stride: int, affine: bool) -> nn.Sequential:
+    """Return a depthwise k x k convolution of dilation 2, pointwise 1x1, BatchNorm; the ReLU before is the caller's."""
+    padding = DILATION * (kernel_size // 2)
+    depthwise = nn.Conv2d(
+        channels, channels, kernel_size, stride=stride, padding=padding, dilation=DILATION, groups=channels, bias=False
+    )
+    return nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False), BatchNorm(channels, affine=affine))
+
+
+class DartsNode(nn.ModuleDict):
+    """A node: its operations that have weights, by operation and item (`sep_conv_3x3_4`).
+
+    Args:
+        channels: of all items.
+        choices: operations and items that may be picked.
+        is_reduction: whether operations on the cell's inputs have stride 2.
+        affine: of BatchNorm.
+    """
+
+    def __init__(self, channels: int, *, choices: Iterable[tuple[Operation, int]], is_reduction: bool, affine: bool) -> None:
+        super().__init__()
+        self.is_reduction = is_reduction
+        for operation, item in choices:
+            stride = self._stride(item)
+            if operation == "skip_connect" and stride > 1:
+                self[f"{operation}_{item}"] = FactorizedReduction(channels, channels, affine=affine)
+            elif operation.startswith(("sep", "dil")):
+                build = separable_convs if operation.startswith("sep") else dilated_conv
+                self[f"{operation}_{item}"] = build(channels, kernel_size=int(operation[-1]), stride=stride, affine=affine)
+
+    def _stride(self, item: int) -> int:
+        return 2 if self.is_reduction and item < NUM_INPUTS else 1
+
+    def forward(self, items: Items, picked: PickedNode, noise: Noise) -> Tensor:
+        """Return operation 0 on item 0 + operation 1 on item 1, (B, C, H, W)."""
+        edges = [edge for edge in zip(picked.inputs, picked.operations, strict=True) if edge[1] != "none"]
+        if not edges:
+            item = picked.inputs[0]
+            stride = self._stride(item)
+            return torch.zeros_like(items[item][:, :, ::stride, ::stride])
+        first, *others = (self._operate(items, item, operation, noise) for item, operation in edges)
+        return first + others[0] if others else first
+
+    def _operate(self, items: Items, item: int, operation: Operation, noise: Noise) -> Tensor:
+        """Return an operation other than `none` on an item; its path may be dropped unless it is an identity."""
+        stride = self._stride(item)
+        if operation == "skip_connect" and stride == 1:
+            return items[item]
+        if operation == "avg_pool_3x3":
+            out = F.avg_pool2d(items[item], 3, stride, 1, count_include_pad=False)
+        elif operation == "max_pool_3x3":
+            out = F.max_pool2d(items[item], 3, stride, 1)
+        else:
+            out = self[f"{operation}_{item}"](items.rectified(item))
+        return drop_path(out, keep_prob=noise.keep_prob, generator=noise.generator) if noise.keep_prob < 1 else out
+
+
+class DartsCell(nn.Module):
+    """A cell of the supernet, or of one architecture.
+
+    Args:
+        older, newer: shapes of its two inputs.
+        config: nodes, operations, BatchNorm.
+        channels: C, of its nodes.
+        is_reduction: whether height and width are halved.
+        nodes: of the one architecture, or None.
+    """
+
+    def __init__(
+        self, older: Shape, newer: Shape, *, config: DartsConfig, channels: int, is_reduction: bool, nodes: Nodes | None
+    ) -> None:
+        super().__init__()
+        affine = config.affine
+        if older.level == newer.level:
+            self.preprocess_0 = rectified_conv1x1(older.channels, channels, affine=affine)
+        else:
+            self.preprocess_0 = nn.Sequential(nn.ReLU(), FactorizedReduction(older.channels, channels, affine=affine))
+        self.preprocess_1 = rectified_conv1x1(newer.channels, channels, affine=affine)
+        self.nodes = nn.ModuleList(
+            DartsNode(
+                channels,
+                choices=node_choices(config.operations, index, None if nodes is None else nodes[index]),
+                is_reduction=is_reduction,
+                affine=affine,
+            )
+            for index in range(config.num_nodes)
+        )
+        self.shape = Shape(channels=config.num_nodes * channels, level=newer.level + is_reduction)
+
+    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Map the two outputs before, (B, C', H', W'), to the newer one and the cell's own (B, num_nodes * C, H, W)."""
+        items = Items((self.preprocess_0(older), self.preprocess_1(newer)))
+        outputs = []
+        for node, picked in zip(self.nodes, nodes, strict=True):
+            outputs.append(node(items, picked, noise))
+            items.append(outputs[-1])
+        return newer, torch.cat(outputs, dim=1)
+
+
+def node_choices(operations: Iterable[Operation], index: int, picked: PickedNode | None) -> tuple[tuple[Operation, int], ...]:
+    """Return what a node may pick: every operation and item of a supernet, or those of one architecture's node."""
+    if picked is None:
+        return tuple((operation, item) for operation in operations for item in range(NUM_INPUTS + index))
+    return tuple(zip(picked.operations, picked.inputs, strict=True))
+
+
+class DartsChild(CellChild):
+    """The DARTS supernet, or the standalone network of one architecture.
+
+    Args:
+        config: layers, nodes, filters, dropout, auxiliary head, operations, BatchNorm.
+        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        num_classes: size of the logits.
+        architecture: None for the supernet.
+    """
+
+    rectifies_features = False
+
+    def __init__(
+        self,
+        config: DartsConfig,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        architecture: DartsArchitecture | None = None,
+    ) -> None:
+        reductions = reduction_cells(config.num_layers)
+        super().__init__(config, image_shape=image_shape, reductions=reductions, architecture=architecture)
+        self.cells = nn.ModuleList()
+        older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
+        shapes = []
+        for index in range(config.num_layers):
+            is_reduction = index in reductions
+            channels = config.filters * 2 ** (newer.level + is_reduction)
+            nodes = None if architecture is None else architecture.reduce if is_reduction else architecture.normal
+            cell = DartsCell(older, newer, config=config, channels=channels, is_reduction=is_reduction, nodes=nodes)
+            self.cells.append(cell)
+            older, newer = newer, cell.shape
+            shapes.append(newer)
+        self._add_heads(
+            newer.channels,
+            aux_channels=shapes[self.auxiliary_cell].channels if config.aux_head else None,
+            image_size=image_shape[1:],
+            num_classes=num_classes,
+            bias=True,
+        )
+
+    @property
+    def auxiliary_cell(self) -> int:
+        """The last reduction cell."""
+        return self.reduction_cells[-1]

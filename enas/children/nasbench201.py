@@ -1,0 +1,156 @@
+"""The network of the NAS-Bench-201 space (Dong and Yang 2020, section 2.1; authors: `TinyNetwork` of NATS-Bench's models).
+
+A 3x3 stem, three stages of N cells with a residual block of stride 2 between them, BatchNorm, ReLU, global average pooling,
+a linear classifier. An operation is ReLU, convolution, BatchNorm; an average pooling that leaves padding out; the identity; or
+zero.
+
+Departures: what the output does not depend on is not computed (it still counts as parameters, as in the benchmark), so a
+multiply-add that the benchmark counts for a dead edge is not counted here; images of odd size are halved rounding up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from enas.children.base import Child, Output
+from enas.children.batch_norm import BatchNorm
+from enas.children.cell_parts import Items
+from enas.spaces.nasbench201 import (
+    EDGES,
+    NUM_NODES,
+    OPERATIONS,
+    NasBench201Architecture,
+    NasBench201Config,
+    Operation,
+    live_nodes,
+)
+
+KERNEL_SIZES: dict[Operation, int] = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+"""Operations with weights."""
+
+
+def conv_norm(in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, affine: bool) -> nn.Sequential:
+    """Return convolution and BatchNorm; the ReLU before them is the caller's."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False)
+    return nn.Sequential(conv, BatchNorm(out_channels, affine=affine))
+
+
+class Edge(nn.ModuleDict):
+    """The operations of an edge that have weights.
+
+    Args: channels: of its input and output. operations: that may be picked. affine: of BatchNorm.
+    """
+
+    def __init__(self, channels: int, *, operations: Iterable[Operation], affine: bool) -> None:
+        super().__init__(
+            {
+                name: conv_norm(channels, channels, kernel_size=KERNEL_SIZES[name], affine=affine)
+                for name in operations
+                if name in KERNEL_SIZES
+            }
+        )
+
+    def forward(self, items: Items, source: int, operation: Operation) -> Tensor:
+        """Return an operation, not `none`, on a node, (B, C, H, W)."""
+        if operation == "skip_connect":
+            return items[source]
+        if operation == "avg_pool_3x3":
+            return F.avg_pool2d(items[source], 3, 1, 1, count_include_pad=False)
+        out: Tensor = self[operation](items.rectified(source))
+        return out
+
+
+class BenchmarkCell(nn.ModuleList):
+    """A cell: three nodes that add operations on the nodes before them.
+
+    Args:
+        channels: of all nodes.
+        operations: of the one cell that the network is for, or None for all.
+        affine: of BatchNorm.
+    """
+
+    def __init__(self, channels: int, *, operations: tuple[Operation, ...] | None, affine: bool) -> None:
+        super().__init__(
+            Edge(channels, operations=OPERATIONS if operations is None else (operations[index],), affine=affine)
+            for index in range(len(EDGES))
+        )
+
+    def forward(self, x: Tensor, operations: tuple[Operation, ...]) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        items, live = Items([x]), live_nodes(operations)
+        for node in range(1, NUM_NODES + 1):
+            total = None
+            for edge, (source, target), operation in zip(self, EDGES, operations, strict=True):
+                if target == node and live[node] and operation != "none":
+                    out = edge(items, source, operation)
+                    total = out if total is None else total + out
+            items.append(torch.zeros_like(x) if total is None else total)
+        return items[NUM_NODES]
+
+
+class ResidualReduction(nn.Module):
+    """Two 3x3 convolutions, the first of stride 2, beside 2x2 average pooling and a 1x1 convolution (`ResNetBasicblock`)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool) -> None:
+        super().__init__()
+        self.conv_a = conv_norm(in_channels, out_channels, kernel_size=3, stride=2, affine=affine)
+        self.conv_b = conv_norm(out_channels, out_channels, kernel_size=3, affine=affine)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""
+        body = self.conv_b(torch.relu(self.conv_a(torch.relu(x))))
+        out: Tensor = self.shortcut(F.avg_pool2d(x, 2, 2, ceil_mode=True)) + body
+        return out
+
+
+class NasBench201Child(Child):
+    """The NAS-Bench-201 supernet, or the network of one cell.
+
+    Args:
+        config: channels, cells, BatchNorm.
+        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        num_classes: size of the logits.
+        architecture: None for the supernet.
+    """
+
+    def __init__(
+        self,
+        config: NasBench201Config,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        architecture: NasBench201Architecture | None = None,
+    ) -> None:
+        super().__init__()
+        if architecture is not None:
+            config.make_space().encode(architecture)  # raises for an architecture of another space
+        self.architecture = architecture
+        operations, affine = None if architecture is None else architecture.operations, config.affine
+        width = config.filters
+        self.stem = nn.Sequential(nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False), BatchNorm(width, affine=affine))
+        self.layers = nn.ModuleList()
+        for stage in range(3):
+            if stage:
+                self.layers.append(ResidualReduction(width, 2 * width, affine=affine))
+                width *= 2
+            for _ in range(config.cells_per_stage):
+                self.layers.append(BenchmarkCell(width, operations=operations, affine=affine))
+        self.norm = BatchNorm(width, relu=True, affine=affine)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(
+        self, x: Tensor, architecture: NasBench201Architecture, *, carry: Any = None, generator: torch.Generator | None = None
+    ) -> Output:
+        """Run one cell's network; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
+        if self.architecture is not None and architecture != self.architecture:
+            raise ValueError(f"expected the standalone network's own architecture {self.architecture}, got {architecture}")
+        x = self.stem(x)
+        for layer in self.layers:
+            x = layer(x, architecture.operations) if isinstance(layer, BenchmarkCell) else layer(x)
+        return Output(logits=self.classifier(self.norm(x).mean(dim=(2, 3))))

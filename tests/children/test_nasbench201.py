@@ -1,0 +1,136 @@
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from enas.children.cost import measure_cost
+from enas.spaces.nasbench201 import EDGES, OPERATIONS, NasBench201Config, NasBench201Space, live_nodes
+from enas.spaces.sampling import sample_uniform
+
+SPACE = NasBench201Space()
+TABLE = Path(__file__).parents[2] / "../shared/data/nasbench201.npz"
+
+
+def sampled(num_architectures, seed=0):
+    return [SPACE.decode(row) for row in sample_uniform(SPACE, num_architectures, np.random.default_rng(seed))]
+
+
+def images(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(2))
+
+
+def described_logits(layers, architecture, x, *, cells_per_stage):
+    """The benchmark's network, written without the child. Args: layers: of the supernet's weights."""
+
+    def conv_norm(name, y, stride=1):
+        return layers.norm(f"{name}.1", layers.conv(f"{name}.0", y, stride=stride))
+
+    def operate(name, operation, y):
+        if operation == "none":
+            return 0 * y
+        if operation == "skip_connect":
+            return y
+        return layers.pool("avg3x3", y) if operation.startswith("avg") else conv_norm(f"{name}.{operation}", y.relu())
+
+    y = conv_norm("stem", x)
+    for index in range(3 * cells_per_stage + 2):
+        name = f"layers.{index}"
+        if index % (cells_per_stage + 1) == cells_per_stage:
+            body = conv_norm(f"{name}.conv_b", conv_norm(f"{name}.conv_a", y.relu(), 2).relu())
+            height, width = y.shape[2:]
+            cut = [y[:, :, row : row + 2, :] for row in range(0, height, 2)]
+            means = [[band[:, :, :, column : column + 2].mean((2, 3)) for column in range(0, width, 2)] for band in cut]
+            pooled = torch.stack([torch.stack(row, dim=-1) for row in means], dim=-2)
+            y = layers.conv(f"{name}.shortcut", pooled) + body
+            continue
+        nodes = [y]
+        for node in (1, 2, 3):
+            edges = [
+                (edge, source, operation)
+                for edge, ((source, target), operation) in enumerate(zip(EDGES, architecture.operations, strict=True))
+                if target == node
+            ]
+            nodes.append(sum(operate(f"{name}.{edge}", operation, nodes[source]) for edge, source, operation in edges))
+        y = nodes[3]
+    features = layers.norm("norm", y).relu().mean((2, 3))
+    return features @ layers.weights["classifier.weight"].T + layers.weights["classifier.bias"]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("size", [(8, 8), (9, 7)])
+def test_logits_are_those_of_the_described_network(training, size, make_child, layers_of):
+    config = NasBench201Config(filters=3, cells_per_stage=2)
+    child = make_child(config, image_shape=(3, *size)).double().train(training)
+    x = images(4, 3, *size).double()
+    cells = [SPACE.decode(tokens) for tokens in ([0] * 6, [0, 3, 0, 0, 2, 1], [4, 0, 3, 1, 0, 2])]
+    for architecture in (*sampled(4), SPACE.smallest(), SPACE.largest(), *cells):
+        expected = described_logits(layers_of(child), architecture, x, cells_per_stage=2)
+        torch.testing.assert_close(child(x, architecture).logits, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_batch_norm_without_weights_normalises_alike(make_child):
+    x = images(8, 3, 8, 8)
+    architecture = SPACE.decode([3, 2, 1, 4, 3, 2])
+    plain = make_child(NasBench201Config(filters=4, cells_per_stage=1, affine=False)).train()
+    affine = NasBench201Config(filters=4, cells_per_stage=1).make_child(image_shape=(3, 8, 8), num_classes=10).train()
+    affine.load_state_dict(plain.state_dict(), strict=False)  # leaves BatchNorm's weights at one and zero
+    assert torch.equal(plain(x, architecture).logits, affine(x, architecture).logits)
+    norms = sum(module.num_features for module in affine.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    count = [sum(weight.numel() for weight in child.parameters()) for child in (plain, affine)]
+    assert count[1] - count[0] == 2 * norms
+
+
+def test_benchmark_network_has_the_parameters_of_its_description():
+    """All 3x3 convolutions at C = 16, N = 5: as the benchmark records it, 1.531546 M, term by term."""
+    stages = sum(5 * 6 * (9 * c * c + 2 * c) for c in (16, 32, 64))
+    reductions = sum(9 * c * 2 * c + 9 * 4 * c * c + 2 * 2 * 2 * c + 2 * c * c for c in (16, 32))
+    rest = (27 * 16 + 2 * 16) + 2 * 64 + (64 * 10 + 10)
+    cost = measure_cost(NasBench201Config(), SPACE.largest(), image_shape=(3, 32, 32), num_classes=10)
+    assert cost.parameters == stages + reductions + rest == 1_531_546
+
+
+def test_parameters_and_flops_are_those_of_the_published_table():
+    if not TABLE.exists():
+        pytest.skip("the benchmark's table is not here")
+    with np.load(TABLE) as table:
+        parameters, flops = table["params_m"], table["flops_m"]
+    for architecture in sampled(12, seed=1):
+        cost = measure_cost(NasBench201Config(), architecture, image_shape=(3, 32, 32), num_classes=10)
+        index = SPACE.official_index(architecture)
+        assert cost.parameters / 1e6 == pytest.approx(parameters[index], abs=6e-5)
+        if all(live_nodes(architecture.operations)):  # the benchmark counts what the output does not depend on, too
+            assert cost.flops / 1e6 == pytest.approx(flops[index], abs=6e-4)
+
+
+def test_smallest_and_largest_by_brute_force():
+    """Of all cells of three operations, counted layer by layer: an edge of `none` disconnects, a pooling is work."""
+    config = NasBench201Config(filters=2, cells_per_stage=1)
+    tokens = [*list(product(*([(0, 1, 3)] * 6)))[::7], (1,) * 6, (3,) * 6, (4,) * 6, (2,) * 6]
+    work = {"none": 0, "skip_connect": 0, "avg_pool_3x3": 1, "nor_conv_1x1": 0, "nor_conv_3x3": 0}
+
+    def rank(architecture):
+        cost = measure_cost(config, architecture, image_shape=(3, 8, 8), num_classes=10)
+        pooled = sum(work[operation] for operation in architecture.operations)
+        return cost.flops, cost.parameters, pooled, SPACE.encode(architecture)
+
+    members = [SPACE.decode(row) for row in tokens]
+    assert max(members, key=rank) == SPACE.largest()
+    assert min((cell for cell in members if "none" not in cell.operations), key=rank) == SPACE.smallest()
+
+
+def test_edges_that_the_output_does_not_depend_on_are_left_out(make_child):
+    child = make_child(NasBench201Config(filters=4, cells_per_stage=1)).train()
+    architecture = SPACE.decode([3, 3, 3, 1, 0, 0])  # node 1 and node 2 lead nowhere
+    F.cross_entropy(child(images(4, 3, 8, 8), architecture).logits, torch.arange(4)).backward()
+    trained = {name for name, weight in child.named_parameters() if weight.grad is not None}
+    assert not any("nor_conv" in name for name in trained)
+    assert any("nor_conv" in name for name, _ in child.named_parameters())
+
+
+def test_every_operation_with_weights_has_its_own_on_each_edge():
+    child = NasBench201Config(filters=4, cells_per_stage=1).make_child(image_shape=(3, 8, 8), num_classes=10)
+    names = {name for name, _ in child.named_parameters() if name.startswith("layers.0.") and name.endswith("0.weight")}
+    assert names == {f"layers.0.{edge}.{operation}.0.weight" for edge in range(6) for operation in OPERATIONS[2:4]}
