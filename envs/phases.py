@@ -35,6 +35,7 @@ class PhaseRunner:
 
     def __init__(self, shared: SharedWeights, *, reward: Reward, phase: Phase) -> None:
         self.shared = shared
+        self.space = shared.space
         self.num_decisions = len(shared.space.decisions)
         self.reward = reward
         self._first_phase = _check_phase(phase)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from enas.draw import drawing_array, to_ansi
 from enas.spaces.base import SearchSpace
-from enas.types import IntArray
-from envs.phases import PhaseRunner
+from enas.types import FloatArray, IntArray
 
 RenderMode = Literal["ansi", "rgb_array"]
 RENDER_MODES: tuple[RenderMode, ...] = ("ansi", "rgb_array")
+
+
+class Runner(Protocol):
+    """What an environment asks for rewards, as far as pictures need it."""
+
+    space: SearchSpace[Any]
+    last: tuple[IntArray, FloatArray] | None
+    """Tokens (N, D) and rewards (N,) of the last step, None before the first."""
 
 
 def check_render_mode(mode: object) -> None:
@@ -22,10 +29,10 @@ def check_render_mode(mode: object) -> None:
         raise ValueError(f"render_mode: expected one of {', '.join(RENDER_MODES)} or None, got {mode!r}")
 
 
-def render_rows(runner: PhaseRunner, mode: str, num_envs: int) -> list[str | npt.NDArray[np.uint8]]:
+def render_rows(runner: Runner, mode: str, num_envs: int) -> list[str | npt.NDArray[np.uint8]]:
     """Render the last step's architectures; before the first step, the smallest architecture of the space."""
     rows = [None] * num_envs if runner.last is None else zip(*runner.last, strict=True)
-    return [render_row(runner.shared.space, row, mode) for row in rows]
+    return [render_row(runner.space, row, mode) for row in rows]
 
 
 def render_row(space: SearchSpace[Any], last: tuple[IntArray, float] | None, mode: str) -> str | npt.NDArray[np.uint8]:

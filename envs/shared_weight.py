@@ -7,22 +7,15 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from enas.assemble import load_shared_weights
 from enas.configs import DeviceName, Phase
 from enas.rewards import REWARDS, Reward, accuracy
 from enas.shared_weights import SharedWeights
 from enas.types import IntArray
+from envs.one_step import Observation, observation_space
 from envs.phases import PhaseRunner
 from envs.rendering import RENDER_MODES, check_render_mode, render_rows
-
-Observation = npt.NDArray[np.float32]
-
-
-def observation_space() -> gym.spaces.Box:
-    """Return the space of the one observation there is: a single zero. An architecture is chosen at once, from nothing."""
-    return gym.spaces.Box(0.0, 1.0, (1,), np.float32)
 
 
 class SharedWeightEnv(gym.Env[Any, Any]):

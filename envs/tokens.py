@@ -19,9 +19,10 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from enas.rewards import FLOOR
 from enas.types import FloatArray, IntArray
+from envs.one_step import BoolArray, first_seed
 from envs.rendering import RENDER_MODES, render_row
 from envs.shared_weight import make_env
-from envs.vector import BoolArray, SharedWeightVectorEnv, first_seed, make_vector_env
+from envs.vector import SharedWeightVectorEnv, make_vector_env
 
 MaskArray = npt.NDArray[np.int8]
 OnMasked = Literal["end", "raise"]

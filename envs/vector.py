@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -17,11 +16,10 @@ from enas.configs import Phase
 from enas.rewards import Reward, accuracy
 from enas.shared_weights import SharedWeights
 from enas.types import FloatArray, IntArray
+from envs.one_step import BoolArray, Observation, ended_infos, first_seed, observation_space
 from envs.phases import PhaseRunner
 from envs.rendering import RENDER_MODES, check_render_mode, render_rows
-from envs.shared_weight import Observation, make_env, observation_space
-
-BoolArray = npt.NDArray[np.bool_]
+from envs.shared_weight import make_env
 
 
 class SharedWeightVectorEnv(VectorEnv[Any, Any, Any]):
@@ -81,10 +79,7 @@ class SharedWeightVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(f"actions: expected {self.num_envs} architectures, got an array of shape {np.shape(actions)}")
         rewards, info = self.runner.step(actions)
         everyone = np.ones(self.num_envs, dtype=np.bool_)
-        final = {**info, **{f"_{name}": everyone.copy() for name in info}}
-        observations = np.empty(self.num_envs, dtype=object)
-        observations[:] = list(self._observations())
-        infos = {"final_info": final, "_final_info": everyone.copy(), "final_obs": observations, "_final_obs": everyone.copy()}
+        infos = ended_infos(info, self.num_envs)
         return self._observations(), rewards, everyone, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def _observations(self) -> Observation:
@@ -95,11 +90,6 @@ class SharedWeightVectorEnv(VectorEnv[Any, Any, Any]):
         if self.render_mode is None:
             return None
         return tuple(render_rows(self.runner, self.render_mode, self.num_envs))
-
-
-def first_seed(seed: int | list[int | None] | None) -> int | None:
-    """Return the seed that counts: there is one child, so of several the first."""
-    return seed[0] if isinstance(seed, list) else seed
 
 
 def make_vector_env(*, num_envs: int = 1, **values: Any) -> SharedWeightVectorEnv:

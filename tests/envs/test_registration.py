@@ -6,6 +6,7 @@ import importlib
 import pickle
 import sys
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import gymnasium as gym
@@ -19,18 +20,41 @@ from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_suppo
 
 import envs
 from enas.spaces import SPACES
+from enas.spaces.nasbench201 import OPERATIONS
 from enas.spaces.sampling import sample_uniform
 from envs.shared_weight import SharedWeightEnv
+from envs.tabular import TabularEnv
 
-TINY_CHILD = {"macro": {"num_layers": 3, "filters": 4}, "micro": {"num_layers": 1, "num_nodes": 2, "filters": 4}}
+TINY_CHILD = {
+    "darts": {"num_layers": 3, "num_nodes": 2, "filters": 4},
+    "macro": {"num_layers": 3, "filters": 4},
+    "micro": {"num_layers": 1, "num_nodes": 2, "filters": 4},
+    "nasbench201": {"filters": 4, "cells_per_stage": 1},
+}
 PHASES = ("shared", "controller", "both")
 TOKEN_IDS = [env_id for env_id, entry in envs.ENVS.items() if entry.form == envs.TOKENS]
+WEIGHT_IDS = [env_id for env_id, entry in envs.ENVS.items() if entry.form != envs.TABLE]
+over_weights = pytest.mark.parametrize("env_id", WEIGHT_IDS)
+TABLE_VALUES: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Write the file that the environments over a table read: random numbers for all cells."""
+    file, codes = tmp_path_factory.mktemp("tables") / "table.npz", np.array(list(product(range(5), repeat=6)))
+    names = ("cifar10_valid", "cifar10_test", "cifar10valid_train_s", "params_m", "flops_m")
+    columns = np.random.default_rng(0).uniform(10, 90, size=(len(names), len(codes)))
+    np.savez(file, ops=np.array(OPERATIONS), codes=codes, **dict(zip(names, columns, strict=True)))
+    TABLE_VALUES["table"] = str(file)
 
 
 def tiny(env_id: str) -> dict[str, Any]:
     """Return plain values that make any of the environments small."""
+    space = envs.ENVS[env_id.removeprefix("envs:")].space
+    if space is None:
+        return dict(TABLE_VALUES)
     shared = {"batch_size": 16, "valid_batch_size": 16}
-    return {"child": TINY_CHILD[envs.ENVS[env_id.removeprefix("envs:")].space], "shared": shared, "device": "cpu"}
+    return {"child": TINY_CHILD[space], "shared": shared, "device": "cpu"}
 
 
 def make(env_id: str, **changes: Any) -> Any:
@@ -51,6 +75,9 @@ def runner_of(env: Any) -> Any:
 
 
 def weights_of(env: Any) -> dict[str, torch.Tensor]:
+    """Return a copy of the shared weights, none where a table answers."""
+    if isinstance(one_shot(env), TabularEnv):
+        return {}
     return {name: value.clone() for name, value in runner_of(env).shared.child.state_dict().items()}
 
 
@@ -60,7 +87,7 @@ def are_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -
 
 def episode_actions(env: Any, seed: int) -> list[Any]:
     """Return the actions of one uniform episode."""
-    tokens = sample_uniform(one_shot(env).runner.shared.space, 1, np.random.default_rng(seed))[0]
+    tokens = sample_uniform(one_shot(env).runner.space, 1, np.random.default_rng(seed))[0]
     return list(tokens) if isinstance(env.action_space, gym.spaces.Discrete) else [tokens]
 
 
@@ -96,6 +123,7 @@ def test_checker_of_gymnasium_finds_nothing(env_id):
     check_env(make(env_id).unwrapped)  # every warning of it is an error here
 
 
+@over_weights
 def test_default_arguments_make_the_default_space(env_id):
     with gym.make(env_id, device="cpu") as env:
         expected = SPACES[envs.ENVS[env_id].space]().make_space()
@@ -104,6 +132,7 @@ def test_default_arguments_make_the_default_space(env_id):
         assert runner_of(env).phase == "both"
 
 
+@over_weights
 def test_seed_decides_all_rewards(env_id):
     env = make(env_id)
     results = []
@@ -113,6 +142,7 @@ def test_seed_decides_all_rewards(env_id):
     assert results[0] == results[1] != results[2]
 
 
+@over_weights
 @pytest.mark.parametrize("phase", PHASES)
 def test_phase_decides_what_an_episode_does(env_id, phase):
     named, switched = make(env_id, phase=phase), make(env_id)
@@ -133,6 +163,7 @@ def test_phase_decides_what_an_episode_does(env_id, phase):
     assert runner_of(vector).shared.num_evaluations == (0 if phase == "shared" else 4)
 
 
+@over_weights
 def test_unknown_options_are_refused_and_change_nothing(env_id):
     for env in (make(env_id, phase="shared"), make_vector(env_id, 2, phase="shared")):
         env.reset()
@@ -219,6 +250,7 @@ def test_wrong_actions_are_refused_and_change_nothing(env_id, spoil):
     assert rewards == rewards_of(undisturbed, [0])
 
 
+@over_weights
 def test_environment_is_rebuilt_from_the_json_of_its_spec(env_id):
     env = make(env_id, phase="controller")
     spec = EnvSpec.from_json(env.spec.to_json())
@@ -255,6 +287,7 @@ def test_pickled_vector_environment_goes_on_as_the_original(env_id):
     assert vector_rewards_of(vector, single, [2, 3]) == vector_rewards_of(copied, single, [2, 3])
 
 
+@over_weights
 @pytest.mark.parametrize("changes", [{}, {"vectorization_mode": "vector_entry_point"}])
 def test_vector_environment_shares_one_child(env_id, changes):
     single, vector = make(env_id), make_vector(env_id, 3, **changes)
@@ -310,7 +343,7 @@ def test_module_in_the_id_registers_the_environment(env_id, monkeypatch):
         monkeypatch.delitem(gym.registry, registered)
     monkeypatch.delitem(sys.modules, "envs")
     with make(f"envs:{env_id}") as env:
-        assert isinstance(one_shot(env), SharedWeightEnv)
+        assert isinstance(one_shot(env), SharedWeightEnv | TabularEnv)
 
 
 def test_import_registers_and_loads_nothing_else(monkeypatch):
@@ -323,6 +356,7 @@ def test_import_registers_and_loads_nothing_else(monkeypatch):
     assert not [name for name in sys.modules if name.partition(".")[0] == "enas"]
 
 
+@over_weights
 @pytest.mark.parametrize("build", [gym.make, gym.make_vec])
 @pytest.mark.parametrize(
     ("changes", "message"),
