@@ -73,10 +73,24 @@ class Child(nn.Module, ABC):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
-                if module.affine:
-                    nn.init.ones_(module.weight)
-                    nn.init.zeros_(module.bias)
+                module.reset_parameters()
+
+
+def draw_as_pytorch(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights anew as PyTorch's layers do by themselves, but from a generator.
+
+    Weights and biases of convolutions and linear maps are uniform within 1 / sqrt(number of inputs of a unit): their norm is
+    1 / sqrt(6) of He normal's. Before a BatchNorm that does not change what is computed but how fast it learns: a step turns a
+    small weight vector further than a large one (van Laarhoven 2017, arXiv 1706.05350).
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            bound = module.weight[0].numel() ** -0.5
+            for weight in (module.weight, module.bias):
+                if weight is not None:
+                    nn.init.uniform_(weight, -bound, bound, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
 
 
 def copy_inherited(supernet: nn.Module, standalone: nn.Module) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from enas.children.base import draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import Items, Noise, Shape, rectified_conv1x1, separable_convs
@@ -183,3 +184,7 @@ class DartsChild(CellChild):
     def auxiliary_cell(self) -> int:
         """The last reduction cell."""
         return self.reduction_cells[-1]
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw all weights anew as PyTorch does by itself, and so the authors."""
+        draw_as_pytorch(self, generator)

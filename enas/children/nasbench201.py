@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from enas.children.base import Child, Output
+from enas.children.base import Child, Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_parts import Items
 from enas.spaces.nasbench201 import (
@@ -154,3 +154,7 @@ class NasBench201Child(Child):
         for layer in self.layers:
             x = layer(x, architecture.operations) if isinstance(layer, BenchmarkCell) else layer(x)
         return Output(logits=self.classifier(self.norm(x).mean(dim=(2, 3))))
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw all weights anew as PyTorch does by itself, and so the benchmark."""
+        draw_as_pytorch(self, generator)

@@ -88,6 +88,18 @@ def test_smallest_costs_no_more_and_largest_no_less_than_any_sample(config):
     assert cost(space.smallest()) < max(costs)
 
 
+def test_seed_decides_all_weights(config):
+    def drawn(seed):
+        child = config.make_child(image_shape=(3, 8, 8), num_classes=4)
+        child.reset_parameters(torch.Generator().manual_seed(seed))
+        return child.state_dict()
+
+    first, same, other = drawn(1), drawn(1), drawn(2)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    convolutions = [name for name, weight in first.items() if weight.dim() == 4]
+    assert not any(torch.equal(first[name], other[name]) for name in convolutions)
+
+
 def test_network_of_one_architecture_refuses_another(config, make_child):
     first, second = sampled(config, 2, seed=5)
     with pytest.raises(ValueError, match="own architecture"):
