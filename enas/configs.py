@@ -6,6 +6,7 @@ Every class is frozen and checks itself; a field's docstring is its help on the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 BatchNormMode = Literal["batch", "running", "recalibrated"]
@@ -40,7 +41,7 @@ class SplitConfig:
     num_valid: int | None = None
     """Validation images, taken from the training images; None for the data set's own number."""
     image_size: int | None = None
-    """Side in pixels of the squares that the images of folder:DIR are resized and cropped to; None for images of one size."""
+    """Side in pixels of the squares that images are cropped and resized to; None for images as they are."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -74,8 +75,9 @@ class SharedConfig:
     """Images of a training minibatch."""
     steps_per_epoch: int | None = None
     """Training steps of an epoch; None for one pass over the training images."""
-    paths_per_step: int = 1
-    """Architectures M whose losses share a step."""
+    paths_per_step: int | None = None
+    """Architectures M whose losses share a step; None for the path rule's own number: 1, fair the most choices of a decision,
+    sandwich 4."""
     learning_rate: float = 0.05
     """Largest learning rate."""
     learning_rate_min: float = 0.0005
@@ -91,9 +93,11 @@ class SharedConfig:
     grad_clip: float | None = 5.0
     """Largest norm of the gradient; None for no limit. (The authors ask for 5 but their code does not apply it.)"""
     valid_batch_size: int = 100
-    """Validation images that a reward is measured on."""
+    """Images of a validation minibatch."""
+    reward_batches: int = 1
+    """Validation minibatches that a reward is measured on."""
     reward_batch: Literal["own", "shared"] = "own"
-    """Whether each architecture is measured on a validation minibatch of its own (authors) or all of a batch on the same one."""
+    """Whether each architecture is measured on validation minibatches of its own (authors) or all of a batch on the same ones."""
     batch_norm: BatchNormMode = "running"
     """Statistics of BatchNorm in a reward: of the minibatch, running averages, or recalibrated for each architecture."""
     recalibration_batches: int = 4
@@ -105,14 +109,16 @@ class SharedConfig:
         """Refuse values out of range."""
         for name in (
             "batch_size",
-            "paths_per_step",
             "restart_epochs",
             "restart_factor",
             "valid_batch_size",
+            "reward_batches",
             "recalibration_batches",
         ):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        require(self.steps_per_epoch is None or self.steps_per_epoch >= 1, "steps_per_epoch", "at least 1", self.steps_per_epoch)
+        for name in ("paths_per_step", "steps_per_epoch"):
+            count = getattr(self, name)
+            require(count is None or count >= 1, name, "at least 1 or None", count)
         _require_training(self)
         require(self.reward_batch in ("own", "shared"), "reward_batch", "own or shared", repr(self.reward_batch))
         modes = get_args(BatchNormMode)
@@ -129,10 +135,13 @@ class SharedConfig:
 class ScheduleConfig:
     """How shared steps and controller steps alternate; defaults are the authors' CIFAR-10 macro search."""
 
+    kind: Literal["alternating", "two-stage"] = "alternating"
+    """Whether every epoch trains the shared weights before it updates the controller (ENAS), or they are trained in the warm-up
+    epochs only and searched frozen in the others (single-path one-shot, FairNAS)."""
     warmup_epochs: int = 0
     """Epochs at the start with shared steps only."""
     controller_steps: int = 50
-    """Controller updates after each epoch of shared steps."""
+    """Controller updates of each later epoch."""
     architectures_per_step: int = 20
     """Architectures that are measured for a controller update."""
     candidates: int = 10
@@ -142,10 +151,64 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        require(self.kind in ("alternating", "two-stage"), "kind", "alternating or two-stage", repr(self.kind))
         require(self.warmup_epochs >= 0, "warmup_epochs", "at least 0", self.warmup_epochs)
         for name in ("controller_steps", "architectures_per_step", "candidates"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         require(self.checkpoint_minutes >= 0, "checkpoint_minutes", "at least 0", self.checkpoint_minutes)
+
+    def trains_in(self, epoch: int) -> bool:
+        """Whether the shared weights are trained in an epoch, counted from 0."""
+        return self.kind == "alternating" or epoch < self.warmup_epochs
+
+    def measures_in(self, epoch: int) -> bool:
+        """Whether architectures are measured, and the controller updated, in an epoch, counted from 0."""
+        return epoch >= self.warmup_epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig:
+    """During a search, how shared-weight accuracy ranks architectures of which a benchmark's table knows the truth."""
+
+    table: Path | None = None
+    """Benchmark table, .npz or .csv, of the space's networks trained alone; the answer is also looked up there. None for none."""
+    data: str = "cifar10"
+    """Data set of the table whose validation accuracy is the truth."""
+    every_epochs: int = 5
+    """Epochs that train the shared weights between two measurements."""
+    num_architectures: int = 50
+    """Architectures of the sample, uniform ones, the same in every run."""
+    num_images: int | None = 1_000
+    """Validation images that they are measured on, at most all; None for all."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(self.every_epochs >= 1, "every_epochs", "at least 1", self.every_epochs)
+        require(self.num_architectures >= 2, "num_architectures", "at least 2", self.num_architectures)
+        require(self.num_images is None or self.num_images >= 1, "num_images", "at least 1 or None", self.num_images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapseConfig:
+    """When a search warns of a policy that proposes degenerate architectures; the search itself does not change."""
+
+    window: int = 200
+    """Latest measured proposals that are looked at; nothing is said before there are so many."""
+    max_entropy: float = 0.1
+    """A policy has settled where its decisions' mean entropy, as a fraction of that of uniform choices, is below this."""
+    max_unique: float = 0.5
+    """And where the share of different architectures among the proposals is below this."""
+    idle_excess: float | None = 0.5
+    """Early warning where operations without weights come so far from their share under uniform choices (0) to being the only
+    ones (1), or half as far where the most frequent choices make a degenerate architecture; None for no early warning."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require(self.window >= 2, "window", "at least 2", self.window)
+        for name in ("max_entropy", "max_unique"):
+            require(0 <= getattr(self, name) <= 1, name, "a fraction in [0, 1]", getattr(self, name))
+        excess = self.idle_excess
+        require(excess is None or 0 < excess <= 1, "idle_excess", "a number in (0, 1] or None", excess)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,8 +54,20 @@ def retrain_comparison(searched: Sequence[RetrainResult], random: Sequence[Retra
     return compare([result.test_accuracy for result in searched], [result.test_accuracy for result in random])
 
 
-def write_report(folder: Path, *, heading: str, answer: Answer, rows: Sequence[Row], verdict: str | None) -> None:
-    """Write `report.md` of a run folder: drawing, answer, table, verdict, and what each file is."""
+def write_report(
+    folder: Path,
+    *,
+    heading: str,
+    answer: Answer,
+    rows: Sequence[Row],
+    verdict: str | None,
+    looked_up: Sequence[str] = (),
+    warning: str | None = None,
+) -> None:
+    """Write `report.md` of a run folder: drawing, answer, tables, verdict, and what each file is.
+
+    Args: looked_up: lines of Markdown on what a benchmark's table says of the answer. warning: that the search ended with.
+    """
     lines = [f"# {heading}", "", f"![the searched architecture]({ANSWER}.svg)", ""]
     size = f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds for one image"
     lines += [
@@ -66,11 +78,14 @@ def write_report(folder: Path, *, heading: str, answer: Answer, rows: Sequence[R
         "```",
         "",
     ]
+    lines += looked_up
     if rows:
         table = markdown_table(HEADINGS, [row.cells() for row in rows])
         lines += ["Trained from scratch on equal terms:", "", *table, "", BEST_ERROR_NOTE, ""]
     if verdict is not None:
         lines += [f"**{verdict}**", ""]
+    if warning is not None:
+        lines += [f"Warning: {warning}", ""]
     lines += [
         "| file | what |",
         "|:--|:--|",

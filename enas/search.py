@@ -1,5 +1,7 @@
 """The alternation of ENAS (Pham et al. 2018, section 2.2): epochs of shared-weight training, then of controller updates.
 
+Or two stages (single-path one-shot, Guo et al. 2020, section 3.4): all training first, then a search over frozen weights.
+
 Written against protocols: the environments are Gymnasium vector environments (a shared-weight child, a table, anything that
 answers architectures with rewards), the controller any strategy. One loop position is one environment step; a checkpoint may be
 taken after any of them, and a resumed search writes what an undisturbed one would have written. What may go wrong on the way (an
@@ -9,6 +11,7 @@ architecture that fails, a disk that is full, a request to stop) does not lose w
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -16,7 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from enas.checkpoint import NOT_SAVED, SAVED, saved_unless_refused
-from enas.configs import Phase, ScheduleConfig
+from enas.collapse import CollapseMonitor, choice_entropy, measure_proposals
+from enas.configs import CollapseConfig, Phase, ScheduleConfig
 from enas.draw import drawing_array
 from enas.errors import SearchFailed, Stopped
 from enas.failures import LIMITS, STEEP, Failure, describe, failures
@@ -88,7 +92,7 @@ class Search:
 
     Args:
         space: names the decisions, draws architectures.
-        shared_envs: M slots; stepped `shared_steps` times an epoch in phase `shared`.
+        shared_envs: M slots, as many as `paths` draws; stepped `shared_steps` times an epoch in phase `shared`.
         controller_envs: N slots; stepped `schedule.controller_steps` times an epoch in phase `controller`.
         controller: proposes architectures and learns from their rewards.
         paths: draws the architectures that share a training step.
@@ -100,6 +104,9 @@ class Search:
         save: writes a checkpoint; called every `schedule.checkpoint_minutes` and at the end.
         on_step: told the position after each environment step.
         should_stop: asked after each environment step; `run` then writes a checkpoint and raises `Stopped`.
+        collapse: looks at the latest proposals; None for one with default settings.
+        monitor: told at the end of each epoch that trains how many are complete; returns metrics by tag, moves nothing of the
+            search.
     """
 
     def __init__(
@@ -118,6 +125,8 @@ class Search:
         save: Callable[[State], None],
         on_step: Callable[[Position], None],
         should_stop: Callable[[], bool] = lambda: False,
+        collapse: CollapseMonitor | None = None,
+        monitor: Callable[[int], Mapping[str, float]] = lambda _: {},
     ) -> None:
         self.space = space
         self.controller = controller
@@ -133,6 +142,8 @@ class Search:
         self._save = save
         self._on_step = on_step
         self._should_stop = should_stop
+        self.collapse = collapse or CollapseMonitor(space, CollapseConfig())
+        self._monitor = monitor
         self._window: dict[str, list[float]] = {}  # measurements since the last log
         self._proposed: list[list[int]] = []  # tokens proposed in this epoch's controller phase
         self._last_save = self._last_log = time.monotonic()
@@ -149,15 +160,17 @@ class Search:
         self.checkpoint()
 
     def _shared_phase(self) -> None:
+        if not self.schedule.trains_in(self.position.epoch):
+            return
         envs = self.shared_envs
         envs.reset(options={"phase": "shared"})
         while self.position.shared_steps < self.shared_steps:
-            paths = self._paths.draw(envs.num_envs)
+            paths = self._paths.draw()
             envs.reset(options={"loss_weights": paths.loss_weights})
             _, rewards, _, _, infos = envs.step(paths.tokens)
             measured = infos["final_info"]
             failed = failures(measured["train_loss"], measured["train_accuracy"])
-            self._collect("shared/loss", [measured["train_loss"].sum()])
+            self._collect("shared/loss", [measured["train_loss"].sum() / paths.loss_weights.sum()])
             self._collect("shared/accuracy", measured["train_accuracy"])
             self._collect("shared/grad_norm", measured["grad_norm"][:1])
             self._collect("shared/lr", measured["learning_rate"][:1])
@@ -168,7 +181,7 @@ class Search:
             self._after_step("shared", self.position.shared_steps, self.shared_steps)
 
     def _controller_phase(self) -> None:
-        if self.position.epoch < self.schedule.warmup_epochs:
+        if not self.schedule.measures_in(self.position.epoch):
             return
         envs = self.controller_envs
         envs.reset(options={"phase": "controller"})
@@ -180,6 +193,7 @@ class Search:
             for name, value in metrics.items():
                 self._collect(f"controller/{name}", [value])
             self._proposed += rollout.tokens.tolist()
+            self.collapse.add(rollout.tokens)
             self.position.num_measured += len(rewards)
             best = float(np.max(rewards))
             self.position.best_reward = best if self.position.best_reward is None else max(best, self.position.best_reward)
@@ -249,7 +263,8 @@ class Search:
             rewards = self._window["controller/reward"]
             metrics["controller/reward_best"] = max(rewards)
             metrics["time/architectures_per_s"] = len(rewards) / seconds
-            metrics |= self._exploration_metrics()
+            metrics |= self._exploration_metrics() | self.collapse.metrics()
+            self._warn(self.collapse.new_warning())
         else:
             metrics["time/shared_steps_per_s"] = len(self._window["shared/lr"]) / seconds
         self._window = {}
@@ -257,16 +272,21 @@ class Search:
         self.tracker.scalars({**metrics, **memory_metrics()}, step=self.position.num_architectures)
         self.tracker.flush()
 
+    def _warn(self, text: str | None) -> None:
+        if text is not None:
+            self.tracker.text("collapse/warning", text, step=self.position.num_architectures)
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
     def _exploration_metrics(self) -> dict[str, float]:
         proposed = np.array(self._proposed)
-        skips = [column for column, decision in enumerate(self.space.decisions) if decision.kind == "skip"]
+        measured = measure_proposals(self.space, proposed)
         metrics = {
-            "search/unique_fraction": len({tuple(row) for row in self._proposed}) / len(self._proposed),
+            "search/unique_fraction": measured.unique_fraction,
             "search/best_so_far": self.position.best_reward or 0.0,
-            "search/choice_entropy": float(np.mean([_entropy(column) for column in proposed.T])),
+            "search/choice_entropy": float(np.mean([choice_entropy(column) for column in proposed.T])),
         }
-        if skips:
-            metrics["controller/skip_rate"] = float(proposed[:, skips].mean())
+        if measured.skip_share is not None:
+            metrics["controller/skip_rate"] = measured.skip_share
         return metrics
 
     def _end_epoch(self) -> None:
@@ -274,8 +294,18 @@ class Search:
         if self._proposed and (self.position.epoch % every == 0 or self.position.epoch == self.epochs - 1):
             self._draw_policy()
         self._proposed = []
+        self._ask_monitor()
         self.position.epoch += 1
         self.position.shared_steps = self.position.controller_steps = 0
+
+    def _ask_monitor(self) -> None:
+        if not self.schedule.trains_in(self.position.epoch):
+            return  # the weights are as they were
+        start = time.monotonic()
+        metrics = self._monitor(self.position.epoch + 1)
+        self._last_log += time.monotonic() - start  # it does not count as the next phase's time
+        if metrics:
+            self.tracker.scalars(metrics, step=self.position.num_architectures)
 
     def _draw_policy(self) -> None:
         """Show how often each choice was proposed in this epoch, and the architecture of the most frequent choices."""
@@ -309,6 +339,7 @@ class Search:
             "position": asdict(self.position),
             "window": {tag: list(values) for tag, values in self._window.items()},
             "proposed": [list(row) for row in self._proposed],
+            "collapse": self.collapse.state_dict(),
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
             "window_seconds": time.monotonic() - self._last_log,
             "tracker": dict(self.tracker.state()),
@@ -319,6 +350,8 @@ class Search:
         self.position = Position(**state["position"])
         self._window = {tag: list(values) for tag, values in state["window"].items()}
         self._proposed = [list(row) for row in state["proposed"]]
+        if "collapse" in state:  # checkpoints of before there were alarms go on with an empty window
+            self.collapse.load_state_dict(state["collapse"])
         self._last_log = time.monotonic() - state["window_seconds"]
         for name, part in self._parts.items():
             part.load_state_dict(state["parts"][name])
@@ -326,20 +359,14 @@ class Search:
     @property
     def num_steps(self) -> int:
         """Environment steps of the whole search."""
-        with_controller = max(0, self.epochs - self.schedule.warmup_epochs)
-        return self.epochs * self.shared_steps + with_controller * self.schedule.controller_steps
+        return self._steps_of(self.epochs)
 
     @property
     def steps_done(self) -> int:
         """Environment steps completed."""
-        position = self.position
-        with_controller = max(0, position.epoch - self.schedule.warmup_epochs)
-        complete = position.epoch * self.shared_steps + with_controller * self.schedule.controller_steps
-        return complete + position.shared_steps + position.controller_steps
+        return self._steps_of(self.position.epoch) + self.position.shared_steps + self.position.controller_steps
 
-
-def _entropy(choices: IntArray) -> float:
-    """Return the entropy, nats, of how often each choice was made."""
-    frequencies = np.bincount(choices) / len(choices)
-    frequencies = frequencies[frequencies > 0]
-    return float(-(frequencies * np.log(frequencies)).sum())
+    def _steps_of(self, epochs: int) -> int:
+        """Return how many environment steps the first epochs have."""
+        training, measuring = (sum(map(is_in, range(epochs))) for is_in in (self.schedule.trains_in, self.schedule.measures_in))
+        return training * self.shared_steps + measuring * self.schedule.controller_steps

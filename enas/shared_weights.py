@@ -203,16 +203,28 @@ class SharedWeights:
         first = self.num_evaluations
         if self.config.reward_batch == "shared":
             self.num_evaluations += 1
-            return self._measure([(architectures, [self.valid_stream.batch(first)])])
+            return self._measure([(architectures, self._reward_batches(first))])
         self.num_evaluations += len(architectures)
         return self._measure(
-            ([architecture], [self.valid_stream.batch(first + index)]) for index, architecture in enumerate(architectures)
+            ([architecture], self._reward_batches(first + index)) for index, architecture in enumerate(architectures)
         )
 
-    def evaluate_all(self, architectures: Sequence[Any]) -> Evaluation:
-        """Measure architectures on the whole validation split; minibatch counters stay as they are."""
-        chunk = even_chunk(self._valid, self.config.valid_batch_size)
-        return self._measure(([architecture], self.valid_stream.whole(chunk)) for architecture in architectures)
+    def _reward_batches(self, evaluation: int) -> list[Batch]:
+        """Return the validation minibatches of the n-th measurement, counted from 0."""
+        count = self.config.reward_batches
+        return [self.valid_stream.batch(index) for index in range(evaluation * count, (evaluation + 1) * count)]
+
+    def evaluate_all(self, architectures: Sequence[Any], *, num_images: int | None = None) -> Evaluation:
+        """Measure architectures on the whole validation split; minibatch counters stay as they are.
+
+        Args: num_images: for a fixed random part of so many images, at most all; None for the whole.
+        """
+        part, stream = self._valid, self.valid_stream
+        if num_images is not None:
+            part = ImageSplit(images=part.images[:num_images], labels=part.labels[:num_images])
+            stream = self._stream(part, "valid", 1, None)
+        chunk = even_chunk(part, self.config.valid_batch_size)
+        return self._measure(([architecture], stream.whole(chunk)) for architecture in architectures)
 
     @torch.no_grad()
     def _measure(self, groups: Iterable[tuple[Sequence[Any], Iterable[Batch]]]) -> Evaluation:

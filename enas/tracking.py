@@ -31,11 +31,24 @@ if TYPE_CHECKING:
 
 LAYOUT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "Reward": {"reward": ("controller/reward", "controller/reward_best", "controller/baseline", "search/best_so_far")},
-    "Shared weights": {"loss": ("shared/loss",), "accuracy": ("shared/accuracy",)},
+    "Shared weights": {
+        "loss": ("shared/loss",),
+        "accuracy": ("shared/accuracy",),
+        "Kendall's tau with the truth": ("ranking/tau",),
+    },
     "Exploration": {"entropy of choices": ("search/choice_entropy",), "unique architectures": ("search/unique_fraction",)},
+    "Collapse": {
+        "entropy of decisions, share of uniform": ("collapse/entropy_mean", "collapse/entropy_min"),
+        "unique architectures among the latest": ("collapse/unique_fraction",),
+        "operations": ("operation/.*",),
+        "operations without weights": ("collapse/idle_share",),
+        "skip connections and their target": ("collapse/skip_share", "collapse/skip_target"),
+        "settled, alarm": ("collapse/settled", "collapse/alarm"),
+        "entropy of each decision": ("entropy/.*",),
+    },
     "Speed": {"architectures per second": ("time/architectures_per_s",), "shared steps per second": ("time/shared_steps_per_s",)},
 }
-"""TensorBoard's page Custom Scalars: category -> chart -> the tags in it."""
+"""TensorBoard's page Custom Scalars: category -> chart -> the tags in it, as regular expressions."""
 
 _DISPLAY_BINS = 30  # TensorBoard redraws every histogram with so many bars between its lowest and its highest edge
 _TRACE = 1e-9  # TensorBoard cuts empty bars off both ends; a trace in them holds the axis still
@@ -182,6 +195,7 @@ class Tracker:
     ) -> None:
         """Write how decided a policy is, decision by decision.
 
+        - scalar `entropy/NAME` for a decision with more than one choice: its entropy, as a fraction of that of uniform choices;
         - text `policy/probabilities`: the numbers, as `probability_tables` arranges them;
         - histogram `policy/max_probability`: over decisions, the probability of the likeliest choice;
         - histogram `decision/NAME` for a decision with more than two choices: the bar at x = c is the probability of choice c;
@@ -200,6 +214,8 @@ class Tracker:
         open_decisions = [
             (name, labels, row) for name, labels, row in zip(names, choices, probabilities, strict=True) if len(row) > 1
         ]
+        for name, _, row in open_decisions:
+            self._entropy(f"entropy/{name}", row, step=step)
         self._fractions("policy/max_probability", [row.max() for _, _, row in open_decisions], step=step)
         for name, _, row in open_decisions:
             if len(row) > 2:
@@ -210,6 +226,12 @@ class Tracker:
                 second.setdefault(labels[1], []).append(row[1])
         for label, values in second.items():
             self._fractions(f"policy/probability_of_{label}", values, step=step)
+
+    def _entropy(self, tag: str, probabilities: FloatArray, *, step: int) -> None:
+        """Write the entropy of C probabilities as a fraction of log C; to TensorBoard alone, as the pictures are."""
+        likely = probabilities[probabilities > 0]
+        fraction = float(-(likely * np.log(likely)).sum() / np.log(len(probabilities)))
+        self._events.write(lambda writer: writer.add_scalar(tag, fraction, step))
 
     def hparams(self, config: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
         """Write the run's row of TensorBoard's page HParams; call it once, at the end: TensorBoard keeps the first.

@@ -122,7 +122,7 @@ def loop_share(bench: Workbench) -> tuple[Pairs, str]:
     rule = ControllerPaths(shared.space, EnasConfig().make(shared.space, seed=bench.seed), seed=bench.seed)
 
     def step() -> None:  # as in enas.search
-        paths = rule.draw(1)
+        paths = rule.draw()
         envs.reset(options={"loss_weights": paths.loss_weights})
         envs.step(paths.tokens)
 

@@ -23,6 +23,7 @@ from controllers import CONTROLLERS
 from enas.assemble import make_shared_weights
 from enas.atomic_file import write_atomically
 from enas.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from enas.collapse import CollapseMonitor
 from enas.configs import require
 from enas.datasets import load_data
 from enas.datasets.images import ImageData, ImageSplit
@@ -31,6 +32,7 @@ from enas.draw import drawing_array
 from enas.errors import CheckpointError, SearchFailed
 from enas.export import Answer, save_answer
 from enas.paths import PATHS
+from enas.rank_monitor import RankMonitor, draw_sample
 from enas.rewards import FLOOR, REWARDS
 from enas.search import Position, Search
 from enas.seeding import derive_seed
@@ -232,14 +234,15 @@ def _make_search(
         on_step(search)
 
     reward = REWARDS[config.reward]
+    paths = PATHS[config.paths](shared.space, controller, num_paths=config.shared.paths_per_step, seed=config.seed)
     search = Search(
         space=shared.space,
-        shared_envs=SharedWeightVectorEnv(shared, num_envs=config.shared.paths_per_step, phase="shared"),
+        shared_envs=SharedWeightVectorEnv(shared, num_envs=paths.num_paths, phase="shared"),
         controller_envs=SharedWeightVectorEnv(
             shared, num_envs=config.schedule.architectures_per_step, reward=reward, phase="controller"
         ),
         controller=controller,
-        paths=PATHS[config.paths](shared.space, controller, seed=config.seed),
+        paths=paths,
         schedule=config.schedule,
         shared_steps=shared.steps_per_epoch,
         epochs=config.epochs,
@@ -248,8 +251,28 @@ def _make_search(
         save=save,
         on_step=tell,
         should_stop=should_stop,
+        collapse=CollapseMonitor(shared.space, config.collapse, skip_target=_skip_target(config)),
+        monitor=_make_monitor(config, shared),
     )
     return search
+
+
+def _skip_target(config: SearchConfig) -> float | None:
+    """Return the rate at which the skip penalty wants skip connections drawn; None where there is no penalty.
+
+    The authors apply their target t to the sigmoid of logits -q and q, which are drawn with sigmoid(2q): t^2 / (t^2 + (1 - t)^2).
+    """
+    settings = config.controller.enas
+    if config.strategy != "enas" or not settings.skip_weight:
+        return None
+    target = settings.skip_target
+    return target if settings.skip_target_on == "sampled" else target**2 / (target**2 + (1 - target) ** 2)
+
+
+def _make_monitor(config: SearchConfig, shared: SharedWeights) -> Callable[[int], Mapping[str, float]]:
+    if config.ranking.table is None:
+        return lambda _: {}
+    return RankMonitor(shared, draw_sample(shared.space, config.ranking), config.ranking)
 
 
 def derive_answer(run: Run) -> Answer:

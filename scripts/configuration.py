@@ -34,6 +34,7 @@ def parse_search(arguments: Sequence[str]) -> SearchConfig:
         sizes = check_source(config.data, config.data_dir, **asdict(config.split))
         config.shared.require_images(num_train=sizes.train, num_valid=sizes.valid)
         config.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
+        _check_ranking(config)
     except ValueError as error:
         fail(str(error))
     return config
@@ -49,6 +50,14 @@ def _fresh(arguments: Sequence[str]) -> SearchConfig:
     if config.warm_start is not None:
         load_other("--warm-start", config.warm_start)
     return config
+
+
+def _check_ranking(config: SearchConfig) -> None:
+    """Read the table that the search is held against, if any. Raises ValueError naming the flag where it does not serve."""
+    if config.ranking.table is not None:
+        from enas.rank_monitor import draw_sample
+
+        draw_sample(config.child.make_space(), config.ranking)
 
 
 def first_flag(flag: str, arguments: Sequence[str]) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,21 @@ from enas.answers import ANSWER
 from enas.assemble import choose_augmentation
 from enas.devices import select_device
 from enas.export import Answer
+from enas.looked_up import LOOKED_UP_HEADINGS, LookedUp, kind_of_cell, look_up
 from enas.recipe import Recipe, train_all
-from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, retrain_comparison, write_report
+from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, markdown_table, retrain_comparison, write_report
+from enas.tables import load_table
 from scripts.build import Run
 from scripts.stopping import StopRequest
+
+LOOKED_UP = "The answer in the benchmark's table, trained alone for 200 epochs"
 
 
 def print_answer(run: Run, answer: Answer) -> None:
     """Print the searched architecture and where its files are."""
     console = Console()
     console.print(f"\n[bold]Searched architecture[/] ({run.shared.space.name}, {run.config.strategy}):\n")
-    console.print(answer.text, highlight=False, markup=False)
+    console.print(answer.text, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"\nShared-weight accuracy on the whole validation set {answer.candidate.valid_accuracy:.2%}; "
         f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds.\n"
@@ -36,6 +42,8 @@ def print_answer(run: Run, answer: Answer) -> None:
 
 def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopRequest) -> None:
     """Train the answer and random architectures from scratch, print the table and the verdict, write `report.md`.
+
+    Where the search has a benchmark's table, what it says of the answer is printed and reported, too.
 
     Raises: Stopped where `stop` asks for it.
     """
@@ -56,12 +64,45 @@ def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopReq
             rows = train_all(recipe, answer.architecture, run.folder / "retrain", console, name="searched", should_stop=stop)
         accuracies = [result.test_accuracy for result in rows[0].results]
         outcome["retrain/test_accuracy"] = sum(accuracies) / len(accuracies)
+    found = look_up_answer(run, answer)
+    outcome |= {f"table/{one.data}_{one.split}": one.accuracy for one in found}
     settings = asdict(config)
     settings["controller"] = settings["controller"][config.strategy]
     run.tracker.hparams(flatten(settings), outcome)
     verdict = print_rows(rows)
     heading = f"{config.strategy} on {config.data}, {config.space} space, seed {config.seed}"
-    write_report(run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict)
+    lines = looked_up_lines(found, answer)
+    warning = run.search.collapse.warning
+    write_report(run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict, looked_up=lines, warning=warning)
+
+
+def look_up_answer(run: Run, answer: Answer) -> list[LookedUp]:
+    """Print and return what the search's table says of its answer; nothing where it has none, or a warning where it fails."""
+    if run.config.ranking.table is None:
+        return []
+    try:
+        found = look_up(load_table(run.config.ranking.table), answer.architecture)
+    except ValueError as error:  # a table of a part of the space, or one that has gone since the search began
+        warnings.warn(f"the answer is not looked up: {error}", RuntimeWarning, stacklevel=2)
+        return []
+    table = Table(title=LOOKED_UP, title_justify="left")
+    for index, heading in enumerate(LOOKED_UP_HEADINGS):
+        table.add_column(heading, justify="right" if index > 1 else "left")
+    for one in found:
+        table.add_row(*one.cells())
+    console = _wide_console()
+    console.print()
+    console.print(table)
+    console.print(kind_of_cell(answer.architecture), highlight=False, soft_wrap=True)
+    return found
+
+
+def looked_up_lines(found: Sequence[LookedUp], answer: Answer) -> list[str]:
+    """Return the report's lines on what was looked up; none where nothing was."""
+    if not found:
+        return []
+    table = markdown_table(LOOKED_UP_HEADINGS, [one.cells() for one in found])
+    return [f"{LOOKED_UP}:", "", *table, "", kind_of_cell(answer.architecture), ""]
 
 
 def print_rows(rows: list[Row], *, subject: str = "the search") -> str | None:
@@ -73,9 +114,7 @@ def print_rows(rows: list[Row], *, subject: str = "the search") -> str | None:
         table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
     for row in rows:
         table.add_row(*row.cells())
-    console = Console()
-    if not console.is_terminal:  # a file's lines need not fit anything
-        console = Console(width=max(console.width, 120))
+    console = _wide_console()
     console.print()
     console.print(table)
     console.print(BEST_ERROR_NOTE, highlight=False)
@@ -84,6 +123,13 @@ def print_rows(rows: list[Row], *, subject: str = "the search") -> str | None:
     verdict = retrain_comparison(rows[0].results, rows[1].results).in_words(subject)
     console.print(f"[bold]{verdict}[/]", highlight=False, soft_wrap=True)
     return verdict
+
+
+def _wide_console() -> Console:
+    console = Console()
+    if console.is_terminal:
+        return console
+    return Console(width=max(console.width, 120))  # a file's lines need not fit anything
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,17 +12,21 @@ from controllers.evolution import EvolutionConfig
 from controllers.uniform import UniformConfig
 from enas.configs import (
     AugmentConfig,
+    CollapseConfig,
     DeviceName,
     Precision,
+    RankingConfig,
     RetrainConfig,
     ScheduleConfig,
     SharedConfig,
     SplitConfig,
     require,
 )
+from enas.paths import PATHS
 from enas.spaces.base import ChildConfig
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
+from enas.spaces.nasbench201 import NasBench201Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,8 @@ class SearchConfig:
     """Search an architecture with shared weights, then train it from scratch beside random ones."""
 
     preset: str = "quickstart"
-    """Named configuration that the other flags change: enas-macro, enas-micro, micro-small, quickstart."""
+    """Named configuration that the other flags change: enas-macro, enas-micro, micro-small, nasbench201,
+    nasbench201-two-stage, quickstart."""
     config: Path | None = None
     """A run's config.yaml to replay; the other flags change it."""
     space: str = "macro"
@@ -53,8 +58,9 @@ class SearchConfig:
     """Folder that data sets are found in, or downloaded to."""
     strategy: Literal["enas", "evolution", "uniform"] = "enas"
     """Who proposes architectures."""
-    paths: Literal["controller", "uniform"] = "controller"
-    """Which architectures train the shared weights: the strategy's own (ENAS), or uniform ones (RS-WS, single-path one-shot)."""
+    paths: Literal["controller", "fair", "sandwich", "uniform"] = "controller"
+    """Which architectures train the shared weights: the strategy's own (ENAS), uniform ones (RS-WS, single-path one-shot), each
+    choice once a step (FairNAS), or the smallest, the largest and uniform ones (sandwich rule)."""
     reward: Literal["accuracy"] = "accuracy"
     """What the strategy maximises."""
     epochs: int = 150
@@ -81,20 +87,37 @@ class SearchConfig:
     """The strategies' settings."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """How training and controller updates alternate."""
+    collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    """When the search warns of a policy that proposes degenerate architectures."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """How many images."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Augmentation of training images."""
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     """Training from scratch after the search."""
+    ranking: RankingConfig = field(default_factory=RankingConfig)
+    """How well shared weights rank, measured as the search goes; only where there is a table of the space."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
+        self._check_schedule()
+        PATHS[self.paths].count(self.child.make_space(), self.shared.paths_per_step)
+        require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
+        has_table = self.space == "nasbench201"
+        expected = "none, since there are tables of the space nasbench201 only"
+        require(self.ranking.table is None or has_table, "ranking.table", f"{expected}, not of {self.space}", self.ranking.table)
+
+    def _check_schedule(self) -> None:
         warmup = self.schedule.warmup_epochs
         require(warmup < self.epochs, "schedule.warmup_epochs", f"below the {self.epochs} epochs", warmup)
-        require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
+        if self.schedule.kind == "alternating":
+            return
+        expected = "at least 1 with two-stage, unless --warm-start names a run whose weights are searched"
+        require(warmup >= 1 or self.warm_start is not None, "schedule.warmup_epochs", expected, warmup)
+        expected = "fair, sandwich or uniform with two-stage, since the strategy learns nothing while the weights are trained"
+        require(warmup == 0 or self.paths != "controller", "paths", expected, self.paths)
 
 
 def quickstart() -> SearchConfig:
@@ -196,10 +219,66 @@ def micro_small() -> SearchConfig:
     )
 
 
+def nasbench201() -> SearchConfig:
+    """Return ENAS on NAS-Bench-201 in minutes on a CPU: CIFAR-10 at 16x16 pixels, one cell a stage, half of the training images.
+
+    Weights are trained on the controller's own proposals from the first step on; what keeps it from the all-skip cell are rewards
+    by the statistics of the minibatch and warm-up epochs. The answer is looked up where `--ranking.table` names the benchmark's
+    table, and trained from scratch only if `--retrain.epochs` asks for it.
+    """
+    return SearchConfig(
+        preset="nasbench201",
+        space="nasbench201",
+        data="cifar10",
+        epochs=40,
+        threads=2,
+        child=NasBench201Config(cells_per_stage=1, affine=False),
+        shared=SharedConfig(
+            batch_size=64,
+            steps_per_epoch=500,
+            valid_batch_size=128,
+            reward_batches=2,
+            reward_batch="shared",
+            batch_norm="batch",
+            restart_epochs=40,
+        ),
+        controller=ControllerSettings(
+            enas=EnasConfig(learning_rate=0.005, tanh_constant=2.5, entropy_weight=0.001, skip_weight=0.0, baseline_start="first")
+        ),
+        schedule=ScheduleConfig(
+            warmup_epochs=20, controller_steps=10, architectures_per_step=10, candidates=100, checkpoint_minutes=2.0
+        ),
+        split=SplitConfig(num_train=25_000, num_valid=5_000, image_size=16),
+        retrain=RetrainConfig(epochs=0),
+    )
+
+
+def nasbench201_two_stage() -> SearchConfig:
+    """Return the two stages of single-path one-shot (Guo et al. 2020) on the supernet of `nasbench201`.
+
+    Uniform paths (`--paths` for others) train it, then evolution searches it frozen, with BatchNorm recalibrated for each cell.
+    """
+    one_stage = nasbench201()
+    return replace(
+        one_stage,
+        preset="nasbench201-two-stage",
+        strategy="evolution",
+        paths="uniform",
+        epochs=50,
+        shared=replace(one_stage.shared, batch_norm="recalibrated", recalibration_batches=2, reward_batches=4),
+        controller=ControllerSettings(
+            evolution=EvolutionConfig(kind="generational", population=50, parents=10, reevaluate_parents=False)
+        ),
+        schedule=replace(one_stage.schedule, kind="two-stage", warmup_epochs=40, controller_steps=5, candidates=20),
+    )
+
+
 PRESETS: dict[str, Callable[[], SearchConfig]] = {
     "enas-macro": enas_macro,
     "enas-micro": enas_micro,
     "micro-small": micro_small,
+    "nasbench201": nasbench201,
+    "nasbench201-two-stage": nasbench201_two_stage,
     "quickstart": quickstart,
 }
 """Every preset by its name."""

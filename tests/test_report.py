@@ -74,6 +74,13 @@ def test_report_holds_answer_table_verdict_and_files(tmp_path):
     assert any("`config.yaml`" in line for line in lines)
 
 
+def test_report_holds_what_was_looked_up_before_the_trainings(tmp_path):
+    rows = [Row(name="searched", results=[result(0.9)])]
+    write_report(tmp_path, heading="x", answer=ANSWER, rows=rows, verdict=None, looked_up=["Looked up:", "", "a table", ""])
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    assert lines.index("```") < lines.index("Looked up:") < lines.index("a table") < lines.index(BEST_ERROR_NOTE)
+
+
 def test_report_of_a_search_without_retraining_has_no_table_and_no_verdict(tmp_path):
     write_report(tmp_path, heading="enas on digits", answer=ANSWER, rows=[], verdict=None)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")

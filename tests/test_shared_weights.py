@@ -297,6 +297,26 @@ def test_each_architecture_gets_a_validation_minibatch_of_its_own(make):
     assert shared.num_evaluations == 5
 
 
+def test_a_reward_on_several_minibatches_is_their_mean(make):
+    single, double = make(reward_batch="own"), make(reward_batch="own", reward_batches=2)
+    architectures = [single.space.largest(), single.space.smallest()]
+    for _ in range(2):
+        expected = [np.mean([single.evaluate([one]).loss[0] for _ in range(2)]) for one in architectures]
+        measured = double.evaluate(architectures)
+        np.testing.assert_allclose(measured.loss, expected, rtol=1e-6)
+        assert measured.num_examples == 16
+    assert double.num_evaluations == 4
+
+
+def test_architectures_of_a_call_share_all_minibatches_of_a_reward(make):
+    single, double = make(reward_batch="shared"), make(reward_batch="shared", reward_batches=2)
+    architectures = [single.space.largest(), single.space.smallest()]
+    for _ in range(2):
+        expected = np.mean([single.evaluate(architectures).loss for _ in range(2)], axis=0)
+        np.testing.assert_allclose(double.evaluate(architectures).loss, expected, rtol=1e-6)
+    assert double.num_evaluations == 2
+
+
 def test_architectures_of_a_call_share_a_validation_minibatch_if_asked_to(make):
     own, shared = make(reward_batch="own"), make(reward_batch="shared")
     architecture = shared.space.largest()
@@ -319,6 +339,26 @@ def test_evaluation_of_all_reads_each_validation_image_once(valid_batch_size, ma
     pixels = torch.cat(seen) * images.std[0] + images.mean[0]
     expected = sorted(images.valid.images.flatten(1).tolist())
     assert sorted((255 * pixels).round().int().flatten(1).tolist()) == expected
+    assert shared.num_evaluations == 0
+
+
+def test_evaluation_of_a_part_reads_the_same_images_each_time(make, images, monkeypatch):
+    shared = make(valid_batch_size=8)
+    seen: list[Tensor] = []
+    forward = shared.child.forward
+    monkeypatch.setattr(shared.child, "forward", lambda x, architecture: seen.append(x) or forward(x, architecture))
+    evaluations = [shared.evaluate_all([shared.space.smallest()], num_images=12) for _ in range(2)]
+    assert [evaluation.num_examples for evaluation in evaluations] == [12, 12]
+    assert [len(batch) for batch in seen] == [6, 6, 6, 6]  # even pieces
+    first, second = torch.cat(seen[:2]), torch.cat(seen[2:])
+    assert torch.equal(first, second)
+    every = images.valid.images.flatten(1).tolist()
+    part = ((first * images.std[0] + images.mean[0]) * 255).round().int().flatten(1).tolist()
+    assert all(image in every for image in part)
+    assert len({tuple(image) for image in part}) == 12
+    whole = shared.evaluate_all([shared.space.smallest()])
+    most = shared.evaluate_all([shared.space.smallest()], num_images=1000)
+    assert (most.num_examples, most.loss.tolist()) == (30, whole.loss.tolist())
     assert shared.num_evaluations == 0
 
 
@@ -457,8 +497,9 @@ def test_half_precision_keeps_weights_in_full(images):
         ({"batch_size": 61}, r"shared\.batch_size: expected at most 60, the number of images, got 61"),
         ({"valid_batch_size": 31}, r"shared\.valid_batch_size: expected at most 30, the number of images, got 31"),
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
-        ({"steps_per_epoch": 0}, "steps_per_epoch: expected at least 1, got 0"),
-        ({"paths_per_step": 0}, "paths_per_step: expected at least 1, got 0"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch: expected at least 1 or None, got 0"),
+        ({"paths_per_step": 0}, "paths_per_step: expected at least 1 or None, got 0"),
+        ({"reward_batches": 0}, "reward_batches: expected at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate: expected a number above 0, got 0"),
         ({"learning_rate_min": 0.06}, r"learning_rate_min: expected a number in \[0, 0.05\], got 0.06"),
         ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\), got 1"),

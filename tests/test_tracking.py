@@ -226,6 +226,16 @@ def test_decisions_are_summed_up_by_their_likeliest_choice_and_by_yes(tmp_path: 
     assert text.tensor_proto.string_val[0].decode() == probability_tables(names, choices, rows)
 
 
+def test_each_decisions_entropy_is_a_fraction_of_that_of_uniform_choices(tmp_path: Path) -> None:
+    names = ["open", "half", "decided", "only"]
+    rows = [np.array(row) for row in ([0.25] * 4, [0.5, 0.5, 0.0, 0.0], [0.0, 1.0], [1.0])]
+    with Tracker(tmp_path, start=None) as tracker:
+        tracker.decision_probabilities(names, [["a", "b", "c", "d"][: len(row)] for row in rows], rows, step=5)
+    read = events(tmp_path)
+    entropies = {tag: read.Scalars(tag)[0].value for tag in read.Tags()["scalars"]}
+    assert entropies == pytest.approx({"entropy/open": 1.0, "entropy/half": 0.5, "entropy/decided": 0.0})
+
+
 def test_probability_tables_have_a_row_for_each_decision() -> None:
     names = ["normal/input_2", "normal/input_3", "normal/op"]
     table = probability_tables(

@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 from scripts.folders import locked
+from scripts.presets import PRESETS
+
+KNOWN_PRESETS = ", ".join(PRESETS)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="read-only folders are POSIX")]
 
@@ -27,7 +30,10 @@ MISTAKES = {
     "empty config": ("--config empty.yaml", "empty.yaml: expected a mapping of settings, got nothing"),
     "missing config": ("--config missing.yaml", "missing.yaml: expected a readable configuration file, got"),
     "list for mapping": ("--config list.yaml", "list.yaml: child: expected a mapping, got list"),
-    "unknown preset": ("--preset mine", "--preset: expected one of enas-macro, enas-micro, micro-small, quickstart, got 'mine'"),
+    "unknown preset": (
+        "--preset mine",
+        f"--preset: expected one of {KNOWN_PRESETS}, got 'mine'",
+    ),
     "missing data": ("--data npz:missing.npz", "missing.npz: expected an .npz file, found nothing there"),
     "missing folder of data": ("--data folder:missing", "missing: expected a folder with a subfolder for each class"),
     "malformed data": ("--data npz:text.npz", "text.npz: expected an .npz file with x_train, y_train, x_test, y_test, got one"),

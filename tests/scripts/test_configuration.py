@@ -29,6 +29,7 @@ from scripts.configuration import CONFIG_FILE, parse_search, to_yaml
 from scripts.presets import PRESETS, ControllerSettings, SearchConfig, enas_macro, enas_micro
 
 ROOT = Path(__file__).resolve().parents[2]
+KNOWN_PRESETS = ", ".join(PRESETS)
 
 UNUSUAL = SearchConfig(
     preset="enas-macro",
@@ -119,7 +120,7 @@ def test_help_of_retrain_needs_no_architecture(monkeypatch, capsys):
     assert data_help() in text
 
 
-@pytest.mark.parametrize("module", ["search", "retrain", "evaluate"])
+@pytest.mark.parametrize("module", ["search", "retrain", "evaluate", "rank"])
 @pytest.mark.parametrize("arguments", [["--help"], ["--bogus", "3"]])
 def test_help_and_mistakes_do_not_wait_for_torch(module, arguments):
     answered_without_torch(module, arguments, 0 if arguments == ["--help"] else 2)
@@ -145,6 +146,11 @@ def test_help_and_mistakes_do_not_wait_for_torch(module, arguments):
         ("evaluate", "--run ran --architecture ran"),
         ("evaluate", "--run ran --architecture missing.json"),
         ("evaluate", f"--run ran --architecture [{','.join('0' * 21)}] --data-dir ran/{CONFIG_FILE}"),
+        ("search", "--space nasbench201 --ranking.table missing.npz"),
+        ("search", "--ranking.table missing.npz"),
+        ("rank", "--runs missing --truth table.npz --out new"),
+        ("rank", "--runs ran --truth table.npz --out new"),
+        ("rank", "--runs ran --truth retrain --num-architectures 3 --out ran/new"),
         ("retrain", "--architecture 0 --child.num-layers 1 --data folder:mixed"),
         ("retrain", "--architecture 0 --child.num-layers 1 --split.num-train 5"),
         ("retrain", "--architecture 0 --child.num-layers 1 --retrain.batch-size 1448"),
@@ -300,12 +306,28 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("--shared.learning-rate-min 3", "shared: learning_rate_min: expected a number in [0, 0.05], got 3.0"),
         ("--shared.batch-norm none", "invalid choice 'none' for argument '--shared.batch-norm'"),
         ("--schedule.candidates 0", "schedule: candidates: expected at least 1, got 0"),
+        (
+            "--schedule.kind two-stage --paths fair",
+            "schedule.warmup_epochs: expected at least 1 with two-stage, unless --warm-start",
+        ),
+        (
+            "--schedule.kind two-stage --schedule.warmup-epochs 2",
+            "paths: expected fair, sandwich or uniform with two-stage, since the strategy learns nothing while the weights are",
+        ),
+        (
+            "--paths fair --shared.paths-per-step 2",
+            "paths_per_step: expected 6, the most choices of a decision, or None with fair",
+        ),
+        ("--paths sandwich --shared.paths-per-step 2", "paths_per_step: expected at least 3 (smallest, largest, uniform ones)"),
         ("--controller.enas.hidden 0", "hidden: expected a number above 0, got 0"),
         ("--split.num-valid 0", "split: num_valid: expected at least 1, got 0"),
         ("--augment.cutout -1", "augment: cutout: expected at least 0, got -1"),
         ("--retrain.seeds 0", "retrain: seeds: expected at least 1, got 0"),
-        ("--preset mine", "--preset: expected one of enas-macro, enas-micro, micro-small, quickstart, got 'mine'"),
-        ("--space mine", "--space: expected one of macro, micro, got 'mine'"),
+        (
+            "--preset mine",
+            f"--preset: expected one of {KNOWN_PRESETS}, got 'mine'",
+        ),
+        ("--space mine", "--space: expected one of darts, macro, micro, nasbench201, got 'mine'"),
         (
             "--data mine",
             "data set: expected one of cifar10, cifar100, digits, fashion_mnist, folder:DIR, mnist, npz:FILE, svhn, got 'mine'",
@@ -325,7 +347,6 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             "num_valid: expected 2 to 18 of the 20 training images, got 1",
         ),
         ("--split.image-size 0", "split: image_size: expected at least 1, got 0"),
-        ("--split.image-size 8", "split.image_size: expected None, since only folder:DIR is resized and not digits, got 8"),
         (
             "--preset enas-macro --shared.batch-size 45001",
             "shared.batch_size: expected at most 45000, the number of images, got 45001",
@@ -393,9 +414,15 @@ def make_folders() -> None:
         ("epochs: null", "Error parsing --epochs"),
         ("epochs: [1, 2]", "The settings were read from mine.yaml"),
         ("child: {filters: 1}", "child: filters: expected at least 2, got 1"),
-        ("preset: mine", "--preset: expected one of enas-macro, enas-micro, micro-small, quickstart, got 'mine'"),
-        ("preset: [enas-macro]", "--preset: expected one of enas-macro, enas-micro, micro-small, quickstart, got ['enas-macro']"),
-        ("space: null", "--space: expected one of macro, micro, got None"),
+        (
+            "preset: mine",
+            f"--preset: expected one of {KNOWN_PRESETS}, got 'mine'",
+        ),
+        (
+            "preset: [enas-macro]",
+            f"--preset: expected one of {KNOWN_PRESETS}, got ['enas-macro']",
+        ),
+        ("space: null", "--space: expected one of darts, macro, micro, nasbench201, got None"),
         ("data: null", "data set: expected one of"),
     ],
 )
@@ -416,11 +443,14 @@ def test_file_that_is_no_text_is_named(refused):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--run-dir new", "--architecture: expected a run folder, a file, an arc string or a list of tokens, got nothing"),
+        (
+            "--run-dir new",
+            "--architecture: expected a run folder, a file, an arc string, a cell's text or a list of tokens, got nothing",
+        ),
         ("--architecture 00 --run-dir new --seed -1", "seed: expected at least 0, got -1"),
         (
             "--architecture missing.json",
-            "--architecture: expected a run folder, a file, an arc string or a list of tokens, got 'missing.json'",
+            "--architecture: expected a run folder, a file, an arc string, a cell's text or a list of tokens, got 'missing.json'",
         ),
         ("--architecture empty", "empty/best_architecture.json: expected the answer of a finished search, got no such file"),
         ("--architecture text.json", "text.json: expected a JSON file, got"),
@@ -435,7 +465,7 @@ def test_file_that_is_no_text_is_named(refused):
         ("--architecture binary.txt", "--architecture: expected a text file, got binary.txt"),
         ("--architecture 01 --child.num-layers 0", "num_layers: expected at least 1, got 0"),
         ("--architecture 7 --child.num-layers 1", "layer_0/op: expected a token in 0..5, got 7"),
-        ("--architecture 0 --space mine", "--space: expected one of macro, micro, got 'mine'"),
+        ("--architecture 0 --space mine", "--space: expected one of darts, macro, micro, nasbench201, got 'mine'"),
         ("--architecture 0 --child.num-layers 1 --data mine", "data set: expected one of"),
         ("--architecture 0 --child.num-layers 1 --retrain.epochs 0", "--retrain.epochs: expected at least 1, got 0"),
         (
@@ -451,7 +481,6 @@ def test_file_that_is_no_text_is_named(refused):
             "--architecture 0 --child.num-layers 1 --data folder:mixed --split.image-size 8 --retrain.batch-size 21",
             "retrain.batch_size: expected at most 20, the number of images, got 21",
         ),
-        ("--architecture 0 --child.num-layers 1 --split.image-size 8", "split.image_size: expected None, since only folder:DIR"),
         ("--architecture 0 --child.num-layers 1 --run-dir used", "--run-dir: expected a new folder or that of the same command"),
     ],
 )
@@ -518,7 +547,7 @@ AUTHORS = {  # scripts/cifar10_macro_search.sh, and its flags' defaults in src/c
     "child.operations": OPERATIONS,
     "shared.batch_size": 128,
     "shared.steps_per_epoch": None,
-    "shared.paths_per_step": 1,
+    "shared.paths_per_step": None,  # 1
     "shared.learning_rate": 0.05,
     "shared.learning_rate_min": 0.0005,
     "shared.restart_epochs": 10,

@@ -1,0 +1,160 @@
+"""The work of `rank`: scores of each run's weights, the truth where it has to be trained, the files and the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from enas.assemble import choose_augmentation
+from enas.atomic_file import write_atomically
+from enas.console import ProgressBar
+from enas.datasets import load_data
+from enas.datasets.images import ImageData
+from enas.devices import select_device
+from enas.rank_picture import save_ranks
+from enas.rank_report import NOTE, RankedRun, architectures_json, headings, report_text
+from enas.rank_scores import score_all
+from enas.rank_truth import train_truths
+from enas.recipe import Recipe
+from enas.types import Evaluation, FloatArray
+from scripts.build import read_state, restore_shared_weights
+from scripts.configuration import as_yaml
+from scripts.presets import SearchConfig
+from scripts.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from scripts.rank import RankCommand, Request
+
+_TRUTH_FOLLOWS_FROM = ("space", "data", "precision", "child", "split", "augment", "retrain")
+
+
+def rank_runs(request: Request, console: Console, stop: StopRequest) -> list[RankedRun]:
+    """Return each run's scores beside the truth, in the order given. Raises: Stopped where `stop` asks for it."""
+    command, images = request.command, _Images()
+    scores = [_score(request, number, images, console, stop) for number in range(len(request.configs))]
+    truths = [request.truths] * len(scores) if request.truths is not None else _train(request, images, console, stop)
+    names = [run.name for run in command.runs]
+    return [
+        RankedRun(
+            name=str(run) if names.count(run.name) > 1 else run.name or str(run),
+            paths=config.paths,
+            epoch=epoch,
+            space=config.child.make_space(),
+            tokens=request.tokens,
+            scores=evaluation,
+            truths=truth,
+            score=command.score,
+            seed=command.seed,
+        )
+        for run, config, (epoch, evaluation), truth in zip(command.runs, request.configs, scores, truths, strict=True)
+    ]
+
+
+class _Images:
+    """Loads a run's data, once for runs in a row that have the same."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._data: ImageData | None = None
+
+    def of(self, config: SearchConfig) -> ImageData:
+        key = (config.data, config.data_dir, config.split)
+        if self._data is None or self._key != key:
+            self._data = load_data(config.data, data_dir=config.data_dir, **asdict(config.split))
+            self._key = key
+        return self._data
+
+
+def _score(request: Request, number: int, images: _Images, console: Console, stop: StopRequest) -> tuple[int, Evaluation]:
+    """Return how many epochs a run has completed, and the scores under its weights. Raises: Stopped, ValueError."""
+    command, config, run = request.command, request.configs[number], request.command.runs[number]
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    state = read_state("--runs", run)
+    try:
+        shared = restore_shared_weights(config, state, images.of(config), split="valid")
+    except ValueError as error:
+        raise ValueError(f"--runs {run}: {error}") from error
+    position = state["position"]
+    source = {"run": str(run), "epoch": position["epoch"], "architectures_before": position["num_architectures"]}
+    with ProgressBar(console, unit="architectures") as bar:
+
+        def show(done: int) -> None:
+            bar.show(done, len(request.tokens), text=f"scoring under the weights of {run}")
+
+        file = command.out / f"scores-{number + 1}.jsonl"
+        scores = score_all(
+            shared, request.tokens, file, source=source, num_images=command.images, on_score=show, should_stop=stop
+        )
+    return position["epoch"], scores
+
+
+def _train(request: Request, images: _Images, console: Console, stop: StopRequest) -> list[FloatArray]:
+    """Return each run's truths, trained from scratch; runs of the same recipe share them. Raises: Stopped."""
+    known: dict[str, FloatArray] = {}
+    truths = []
+    for config in request.configs:
+        key = _recipe_key(config)
+        if key not in known:
+            data = images.of(config)
+            recipe = Recipe(
+                child=config.child,
+                data=data,
+                retrain=config.retrain,
+                augmentation=choose_augmentation(data, config.augment),
+                seed=request.command.seed,
+                device=select_device(config.device),
+                precision=config.precision,
+            )
+            folder = request.command.out / f"retrain-{len(known) + 1}"
+            known[key] = train_truths(recipe, request.tokens, folder, console, should_stop=stop)
+        truths.append(known[key])
+    return truths
+
+
+def _recipe_key(config: SearchConfig) -> str:
+    """Return what a training follows from, as text."""
+    values = {name: value for name, value in asdict(config).items() if name in _TRUTH_FOLLOWS_FROM}
+    values["retrain"] = {
+        name: value for name, value in values["retrain"].items() if name not in ("seeds", "random", "random_within")
+    }
+    return as_yaml(values)
+
+
+def write_results(command: RankCommand, runs: Sequence[RankedRun]) -> None:
+    """Write `rank.json`, `report.md` and the picture."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(command).items()}
+    record = {
+        **{name: values[name] for name in ("truth", "data", "split", "num_architectures", "seed", "images", "score")},
+        "runs": [run.to_json() for run in runs],
+        "architectures": architectures_json(runs),
+    }
+    write_atomically(command.out / "rank.json", json.dumps(record, indent=1) + "\n")
+    panels = [run.panel() for run in runs]
+    for suffix in (".png", ".svg"):
+        save_ranks(panels, command.out / f"scatter{suffix}", score=command.score, truth=f"{command.truth_in_words} (%)")
+    write_atomically(command.out / "report.md", report_text(runs, truth=command.truth_in_words, picture="scatter.svg"))
+
+
+def print_runs(command: RankCommand, runs: Sequence[RankedRun]) -> None:
+    """Print the table and where the files are."""
+    console = Console()
+    if not console.is_terminal:  # a file's lines need not fit anything
+        console = Console(width=max(console.width, 170))
+    title = f"{len(runs[0].tokens)} random architectures: {command.score} under shared weights against {command.truth_in_words}"
+    table = Table(title=Text(title), title_justify="left")
+    for index, heading in enumerate(headings(command.score)):
+        table.add_column(heading, justify="right" if index > 1 else "left", overflow="fold")
+    for run in runs:
+        table.add_row(*map(Text, run.cells()))
+    console.print(table)
+    note = NOTE.format(score=command.score, truth=command.truth_in_words)
+    console.print(f"{note}\nFiles: {command.out}/report.md, rank.json, scatter.png, .svg", highlight=False, markup=False)
