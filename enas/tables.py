@@ -202,14 +202,18 @@ def _read_npz(path: Path) -> _Contents:
 
 def _read_csv(path: Path) -> _Contents:
     space = NasBench201Space()
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        try:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
-        except csv.Error as error:
-            raise ValueError(f"expected comma-separated values, got {error}") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"expected comma-separated values, got a file that cannot be read ({error})") from error
+    while lines and not "".join(lines[-1]).strip():
+        lines.pop()  # blank, as editors and spreadsheets leave them at the end
     header = [name.strip() for name in lines[0]] if lines else []
     if "cell" not in header or len(set(header)) != len(header):
         raise ValueError(f"expected a header with distinct names and a column 'cell', got {', '.join(header) or 'nothing'}")
+    if len(lines) == 1:
+        raise ValueError("expected a line for each cell, got a header and no cells")
     wanted = [name for name in header if _is_read(name)]
     cells, values = [], []
     for number, line in enumerate(lines[1:], 2):
@@ -251,11 +255,13 @@ def _checked_column(name: str, given: Any, *, num_rows: int) -> _Column:
     if values.dtype.kind not in "fiu" or values.shape != (num_rows,):
         raise ValueError(f"{name}: expected numbers of shape ({num_rows},), got {values.dtype} of shape {values.shape}")
     is_percent = _PERCENT.fullmatch(name) is not None
-    sound = np.isfinite(values) & (values >= 0) & ((values <= 100) | (not is_percent))
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        numbers = values.astype(np.float32)
+    sound = np.isfinite(numbers) & (values >= 0) & ((values <= 100) | (not is_percent))
     if not sound.all():
-        expected = "percent in [0, 100]" if is_percent else "numbers from 0"
+        expected = "percent in [0, 100]" if is_percent else "float32 numbers from 0"
         raise ValueError(f"{name}: expected {expected}, got {values[~sound][0]}")
-    return values.astype(np.float32)
+    return numbers
 
 
 def _text(codes: npt.NDArray[Any]) -> str:

@@ -140,7 +140,7 @@ class TabularEnv(gym.Env[Any, Any]):
 
 
 class TabularVectorEnv(VectorEnv[Any, Any, Any]):
-    """`TabularEnv` for N architectures at once, without a loop over them.
+    """`TabularEnv` for N architectures at once, which one index into the table's arrays looks up.
 
     Every step ends all N episodes and starts the next ones at once (SAME_STEP autoreset): what the table says is in
     `infos["final_info"]`, arrays (N,) under the names of `TabularEnv`'s info, each with its `_name` mask.

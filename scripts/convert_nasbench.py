@@ -1,11 +1,12 @@
 """Turn the official NATS-Bench files (topology space) into a table that the tabular environment reads.
 
 Dong et al. 2021, arXiv 2009.00437: NATS-tss-v1_0-3ffb9, in its three forms: `-simple`, a folder with a file a cell; `-full`, the
-same with the networks' weights, which are read past; the single file NATS-tss-v1_0-3ffb9.pickle.pbz2, which needs much memory.
-The numbers are those of the authors' API (`get_more_info(..., is_random=False)`, `get_cost_info`): means over the seeds.
+same with the networks' weights, which are read past; the single file NATS-tss-v1_0-3ffb9.pickle.pbz2, which needs most memory and
+time. The numbers are those of the authors' API (`get_more_info(..., is_random=False)`, `get_cost_info`): means over seeds.
 
-A pickle is a program. This reader runs none of it: it admits numbers, texts, arrays and collections, and refuses anything else.
-Not covered: the size space (NATS-sss), the older NAS-Bench-201-*.pth, other trainings than those of 12 and 200 epochs.
+A pickle is a program. This reader lets it build numbers, texts and collections, puts inert stand-ins where weights and arrays
+are, and refuses anything else: no callable of NumPy or PyTorch is within its reach. Not covered: a file made to take memory or
+time without end, the size space (NATS-sss), the older NAS-Bench-201-*.pth, trainings of other lengths than 12 and 200 epochs.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from __future__ import annotations
 import bz2
 import io
 import pickle
+import pickletools
 import re
+import reprlib
 import struct
 import sys
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +54,12 @@ COSTS = {"params_m": "params", "flops_m": "flop"}
 """Column -> the authors' name, in millions, of the network for CIFAR-10."""
 
 _CELL_FILE = re.compile(r"[0-9]{1,6}\.pickle\.pbz2")
-_ADMITTED = {
-    *(("builtins", name) for name in ("bool", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple")),
-    ("collections", "OrderedDict"),
-    ("collections", "defaultdict"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-}
+_NUMBER = re.compile(r"[<>|=]?[fiub][1248]")
+_MAX_TUPLE_DEPTH = 10_000
+"""Tuples in tuples beyond which a file is refused: Python hashes them, as keys, without a look at how much stack is left."""
+_TUPLE_OPCODES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"}
 _DAMAGE = (
-    *(OSError, EOFError, MemoryError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    *(OSError, EOFError, MemoryError, RecursionError, ValueError, TypeError, LookupError, AttributeError, OverflowError),
     *(pickle.UnpicklingError, struct.error),
 )
 """What reading a damaged file may raise: `pickle` promises no single exception."""
@@ -126,10 +125,14 @@ def convert(source: Path) -> BenchmarkTable:
                     raise ValueError(f"expected the same numbers as of the first cell, but only one of the two has {differ}")
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
+            except (OverflowError, RecursionError) as error:
+                raise ValueError(
+                    f"{name}: expected the results of one cell, got values that cannot be meant ({error})"
+                ) from error
             codes.append(code)
             rows.append(row)
             progress.show(len(rows), num_cells, text="reading")
-    columns = {column: np.array([row[column] for row in rows], dtype=np.float32) for column in rows[0]}
+    columns: dict[str, Any] = {column: np.array([row[column] for row in rows]) for column in rows[0]}
     try:
         return BenchmarkTable(codes=np.array(codes, dtype=np.uint8), columns=columns, source=str(source))
     except ValueError as error:
@@ -150,7 +153,7 @@ def _number(file: Path) -> int:
 
 def _open_file(file: Path) -> tuple[int, Iterator[tuple[str, int, Any]]]:
     """Return what `_open_folder` does, of the single file that holds all cells."""
-    Console(stderr=True).print(f"unpacking {file}, which takes some minutes ...", soft_wrap=True, highlight=False)
+    Console(stderr=True).print(f"unpacking {file}, which takes most of an hour ...", soft_wrap=True, highlight=False)
     content = read_pickle(file)
     cells = content.get("arch2infos") if isinstance(content, dict) else None
     if not isinstance(cells, dict) or not cells or not all(isinstance(index, int) for index in cells):
@@ -159,7 +162,7 @@ def _open_file(file: Path) -> tuple[int, Iterator[tuple[str, int, Any]]]:
 
 
 class _Unread:
-    """Stands in for everything of PyTorch: the weights in the full files. None of its code is loaded or run."""
+    """Stands in for everything of PyTorch (the weights in the full files) and for arrays, of which no number is needed."""
 
     def __init__(self, *arguments: object) -> None:
         pass
@@ -168,17 +171,57 @@ class _Unread:
         pass
 
 
+class _NumberType:
+    """Stands in for `numpy.dtype`, which can be made to hold pointers: the type of one number, such as `f8`."""
+
+    def __init__(self, code: str, *flags: object) -> None:
+        self.code = self._checked(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Take the byte order, second in what NumPy writes; the rest is of types that hold more than a number."""
+        self.code = self._checked(f"{state[1]}{self.code[-2:]}")
+
+    @staticmethod
+    def _checked(code: str) -> str:
+        if not _NUMBER.fullmatch(code):
+            raise pickle.UnpicklingError(f"it names the type {code}, which is not that of a number")
+        return code
+
+
+class _Number(float):
+    """Stands in for `numpy.core.multiarray.scalar`, which reads a number's bytes."""
+
+    def __new__(cls, kind: _NumberType, content: bytes) -> _Number:
+        if not isinstance(kind, _NumberType):  # anything else may have got a `code` that is not checked
+            raise pickle.UnpicklingError("it has a number without a type")
+        (value,) = np.frombuffer(content, dtype=kind.code)
+        return super().__new__(cls, value)
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it changes a number")
+
+
+# Each of our own has a `__setstate__`: without one, a pickle may set attributes of the class.
+_ADMITTED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy", "dtype"): _NumberType,
+    ("numpy", "ndarray"): _Unread,
+    ("numpy._core.multiarray", "_reconstruct"): _Unread,
+    ("numpy._core.multiarray", "scalar"): _Number,
+}
+
+
 class _Reader(pickle.Unpickler):
-    """Reads numbers, texts, arrays and collections, and nothing that could do anything."""
+    """Reads numbers, texts and collections, and nothing that could do anything."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what the pickle names, if it is admitted. Raises: UnpicklingError naming it otherwise."""
+        """Return what stands for a name, if it is admitted. Raises: UnpicklingError naming it otherwise."""
         if module.partition(".")[0] == "torch":
             return _Unread
         module = module.replace("numpy.core.", "numpy._core.")  # where NumPy 1, which wrote the files, had it
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is no data")
-        return super().find_class(module, name)
+        return _ADMITTED[module, name]
 
 
 def read_pickle(file: Path) -> Any:
@@ -187,12 +230,40 @@ def read_pickle(file: Path) -> Any:
     Raises: ValueError naming the file, and what the pickle asks for besides data.
     """
     try:
-        with bz2.open(file) as content:
-            return _Reader(content).load()
+        with bz2.open(file) as opened:
+            content = opened.read()
+        _check_depth(content)
+        return _Reader(io.BytesIO(content)).load()
     except _DAMAGE as error:
         raise ValueError(
             f"{file}: expected a bz2-compressed pickle of plain data, got one that cannot be read: {error}"
         ) from error
+
+
+def _check_depth(content: bytes) -> None:
+    """Follow a pickle's stack without building anything. Raises: UnpicklingError where tuples hold tuples too deep."""
+    if sum(content.count(byte) for byte in (b"(", b"\x85", b"\x86", b"\x87")) <= _MAX_TUPLE_DEPTH:
+        return  # each opcode of a tuple has one of these bytes; the rest takes longer than to unpack and load a file
+    depths: list[int] = []  # of what is on the stack; a collection's is that of its deepest item
+    marks: list[int] = []
+    memo: dict[Any, int] = {}
+    for opcode, argument, _ in pickletools.genops(content):
+        name, before = opcode.name, opcode.stack_before
+        if name == "MARK":
+            marks.append(len(depths))
+        elif name == "POP" and marks and marks[-1] == len(depths):
+            marks.pop()
+        elif name in {"GET", "BINGET", "LONG_BINGET"}:
+            depths.append(memo[argument])
+        elif name in {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}:
+            memo[len(memo) if name == "MEMOIZE" else argument] = depths[-1]
+        else:
+            has_mark = pickletools.markobject in before
+            start = marks.pop() - before.index(pickletools.markobject) if has_mark else len(depths) - len(before)
+            depth = max(depths[start:], default=0) + (name in _TUPLE_OPCODES)
+            if depth > _MAX_TUPLE_DEPTH:
+                raise pickle.UnpicklingError(f"it has more than {_MAX_TUPLE_DEPTH:,} tuples in one another")
+            depths[start:] = [depth] * len(opcode.stack_after)
 
 
 def _read_cell(results: Any, index: int) -> tuple[tuple[int, ...], dict[str, float]]:
@@ -263,9 +334,9 @@ def _mean(values: Iterable[Any]) -> float:
 
 def _kind(value: object) -> str:
     """Describe a value that is not what was expected."""
-    return (
-        f"a dict with {', '.join(map(repr, list(value)[:5])) or 'nothing'}" if isinstance(value, dict) else type(value).__name__
-    )
+    if not isinstance(value, dict):
+        return type(value).__name__
+    return f"a dict with {', '.join(map(reprlib.repr, list(value)[:5])) or 'nothing'}"
 
 
 if __name__ == "__main__":

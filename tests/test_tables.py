@@ -215,8 +215,9 @@ BAD_COLUMNS = [
     ("cifar10_valid", [91.5, 80.0, float("nan")], r"cifar10_valid: expected percent in \[0, 100\], got nan"),
     ("e12_cifar10_valid", [100.5, 80.0, 1.0], r"e12_cifar10_valid: expected percent in \[0, 100\], got 100\.5"),
     ("cifar10_test", [91.5, -1.0, 1.0], r"cifar10_test: expected percent in \[0, 100\], got -1\.0"),
-    ("params_m", [1.0, float("inf"), 1.0], "params_m: expected numbers from 0, got inf"),
-    ("cifar100_train_s", [1.0, 1.0, -2.0], r"cifar100_train_s: expected numbers from 0, got -2\.0"),
+    ("params_m", [1.0, float("inf"), 1.0], "params_m: expected float32 numbers from 0, got inf"),
+    ("cifar100_train_s", [1.0, 1.0, -2.0], r"cifar100_train_s: expected float32 numbers from 0, got -2\.0"),
+    ("flops_m", [1.0, 1e39, 1.0], r"flops_m: expected float32 numbers from 0, got 1e\+39"),
 ]
 
 
@@ -267,6 +268,10 @@ def test_pickles_under_other_names_are_not_even_read(tmp_path):
         ("", "expected a header with distinct names and a column 'cell', got nothing"),
         ("cifar10_valid\n90\n", "expected a header .*, got cifar10_valid"),
         ("cell,cifar10_valid,cifar10_valid\n", "expected a header with distinct names"),
+        ("\n\n", "expected a header .*, got nothing"),
+        ("cell,cifar10_valid\n", "expected a line for each cell, got a header and no cells"),
+        ("cell,cifar10_valid\n\n , \n", "expected a line for each cell, got a header and no cells"),
+        ("cell,cifar10_valid\n{0},90\n\n{1},80\n", "line 3: expected 2 values, got 0"),
         ("cell,cifar10_valid\n{0}\n", "line 2: expected 2 values, got 1"),
         ("cell,cifar10_valid\n{0},90\n{1},\n", "line 3: cifar10_valid: expected a number, got ''"),
         ("cell,cifar10_valid\n{0},ninety\n", "line 2: cifar10_valid: expected a number, got 'ninety'"),
@@ -285,6 +290,34 @@ def test_csv_with_the_mark_that_spreadsheets_put_first_is_read(tmp_path):
     file = tmp_path / "table.csv"
     file.write_text(f"cell,cifar10_valid\n{SPACE.to_text(SPACE.decode(CELLS[2]))},90\n", encoding="utf-8-sig")
     assert load_table(file).rows_of(np.array(CELLS[2:])).tolist() == [0]
+
+
+def test_blank_lines_at_the_end_of_a_csv_are_read_past(tmp_path):
+    file = csv_file(tmp_path)
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write("\n  \n,,,,\n\n")
+    table = load_table(file)
+    assert table.codes.tolist() == CELLS
+    assert table.columns["cifar10_valid"].tolist() == COLUMNS["cifar10_valid"]
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv"])
+def test_file_that_may_not_be_read_is_refused_naming_it(kind, tmp_path, monkeypatch):
+    file = npz_file(tmp_path, **arrays()) if kind == "npz" else csv_file(tmp_path)
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ValueError, match=rf"table\.{kind}: expected .*cannot be read \(.*Permission denied"):
+        load_table(file)
+
+
+def test_csv_that_is_no_text_is_refused_naming_it(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_bytes(b"cell,cifar10_valid\n\xff\xfe,90\n")
+    with pytest.raises(ValueError, match=r"table\.csv: expected comma-separated values, got a file that cannot be read"):
+        load_table(file)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped", "array"])

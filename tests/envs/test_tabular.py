@@ -130,8 +130,8 @@ def test_nothing_that_a_step_returns_is_shared(table):
     assert env.render() == shown
 
 
-def test_vector_step_loops_over_no_architectures(table):
-    """The calls of a step, Python's and C's, are as many for 512 architectures as for 8: no loop over them."""
+def test_vector_step_calls_nothing_once_for_each_architecture(table):
+    """The calls of a step, Python's and C's, are as many for 512 architectures as for 8. Loops that call nothing go unseen."""
 
     def num_calls(num_envs: int) -> int:
         env, actions, calls = TabularVectorEnv(table, num_envs=num_envs), draw(num_envs), [0]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import bz2
 import os
 import pickle
+import re
+import subprocess
 import sys
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from enas.spaces.nasbench201 import NasBench201Space
 from enas.tables import load_table
 from scripts.convert_nasbench import convert, parse_convert, read_pickle
 
+ROOT = Path(__file__).parents[2]
 SPACE = NasBench201Space()
 SEEDS = {"12": (111, 777), "200": (777, 888, 999)}
 SPLITS = {
@@ -83,6 +86,11 @@ def results_of(index: int, *, trainings: Any = SPLITS, hps: Any = SEEDS) -> dict
 def write(file: Path, content: Any) -> Path:
     with bz2.open(file, "wb") as opened:
         pickle.dump(content, opened, protocol=4)
+    return file
+
+
+def write_raw(file: Path, content: bytes) -> Path:
+    file.write_bytes(bz2.compress(content))
     return file
 
 
@@ -175,25 +183,34 @@ def assert_same(one: Any, other: Any) -> None:
     }
 
 
-def test_numbers_of_numpy_and_other_dicts_are_read_too(simple, tmp_path):
+def test_numbers_of_numpy_are_read_too(simple, tmp_path):
     cells = {index: results_of(index) for index in (0, 11, 284)}
     for results in cells.values():
         for state in results.values():
-            state["dataset_seed"] = defaultdict(list, state["dataset_seed"])
             for trial in state["all_results"].values():
                 trial["eval_acc1es"] = {key: np.float64(value) for key, value in trial["eval_acc1es"].items()}
-                trial["flop"], trial["epochs"] = np.array(trial["flop"]), np.int64(trial["epochs"])
+                trial["params"], trial["epochs"] = np.float64(trial["params"]), np.int64(trial["epochs"])
+                trial["latency"] = np.ones(3)
     assert_same(convert(write_folder(tmp_path / "numpy", cells)), convert(simple))
 
 
-def test_arrays_that_numpy_1_wrote_are_read(tmp_path):
-    content = pickle.dumps([np.float64(1.5), np.arange(3)], protocol=3)  # names as plain text
+SCALAR = np.float64(0).__reduce__()[0]
+"""What NumPy pickles numbers as a call of."""
+
+
+@pytest.mark.parametrize("kind", ["<f8", ">f8", "<f4", "<f2", "|i1", ">i2", "<u8", "|b1"])
+def test_number_of_each_kind_has_its_value(kind, tmp_path):
+    number = np.array(1, dtype=kind)
+    assert read_pickle(write(tmp_path / "one.pickle.pbz2", Harm(SCALAR, number.dtype, number.tobytes()))) == 1
+
+
+def test_numbers_that_numpy_1_wrote_are_read_and_arrays_are_read_past(tmp_path):
+    content = pickle.dumps([np.float64(1.5), np.arange(3), np.int32(-7)], protocol=3)  # names as plain text
     old = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     assert old != content
-    with bz2.open(tmp_path / "old.pickle.pbz2", "wb") as file:
-        file.write(old)
-    number, array = read_pickle(tmp_path / "old.pickle.pbz2")
-    assert (number, array.tolist()) == (1.5, [0, 1, 2])
+    first, array, last = read_pickle(write_raw(tmp_path / "old.pickle.pbz2", old))
+    assert (first, last) == (1.5, -7)
+    assert not isinstance(array, np.ndarray)
 
 
 def test_seed_888_counts_where_sizes_disagree(tmp_path):
@@ -219,10 +236,10 @@ def test_what_no_cell_has_is_left_out(tmp_path):
 
 
 class Harm:
-    """Pickles as a call."""
+    """Pickles as a call, and as a change of what it returned where a state is given."""
 
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = function, arguments
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
+        self.call = (function, arguments) if state is None else (function, arguments, state)
 
     def __reduce__(self) -> Any:
         return self.call
@@ -250,6 +267,95 @@ def test_calls_of_pytorch_are_not_run(tmp_path, monkeypatch):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+POINTER = b"A" * 8
+HIDDEN = Harm(np.dtype, "V8", state=(3, "|", None, ("f0",), {"f0": (np.dtype("O"), 0)}, 8, 1, 0))
+UNCHECKED = Harm(OrderedDict, state={"code": "S8"})
+ATTACKS = {
+    "array": (Harm(np.ndarray, (), "O", POINTER), r"the results of one cell, .*float"),
+    "array-of-pointers": (Harm(np.ndarray, (), np.dtype("O"), POINTER), "it names the type O8, which is not that of a number"),
+    "hidden-pointer": (Harm(np.ndarray, (), HIDDEN, POINTER), "it names the type V8, which is not that of a number"),
+    "pointer": (Harm(SCALAR, np.dtype("O"), POINTER), "it names the type O8, which is not that of a number"),
+    "wrong-size": (Harm(SCALAR, np.dtype("f8"), POINTER[:7]), "cannot be read: buffer size"),
+    "no-type": (Harm(SCALAR, UNCHECKED, POINTER), "it has a number without a type"),
+    "codec": (Harm(str, b"a", "nope"), r"it names builtins\.str, which is no data"),
+    "factory": (Harm(int, "9" * 400), r"it names builtins\.int, which is no data"),
+    "deep-key": (b"\x80\x04})" + b"\x85" * 200_000 + b"K\x01s.", "it has more than 10,000 tuples in one another"),
+    "change-of-a-class": (b"\x80\x04cnumpy\ndtype\nN}\x8c\x04code\x8c\x02O8s\x86b.", "cannot be read"),
+    "change-of-a-number-class": (b"\x80\x04cnumpy.core.multiarray\nscalar\nN}\x8c\x07__add__Ns\x86b.", "cannot be read"),
+}
+"""Name -> a cell's `flop`, or a whole file, and how it is refused."""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a process says to the attacks, a line for each: one that takes the process down leaves none."""
+    folder = tmp_path_factory.mktemp("attacks")
+    for name, (attack, _) in ATTACKS.items():
+        results = results_of(0)
+        results["200"]["all_results"]["cifar10-valid", 777]["flop"] = attack
+        write_folder(folder / name, {0: results})
+        if isinstance(attack, bytes):
+            write_raw(folder / name / "000000.pickle.pbz2", attack)
+    code = (
+        "import sys; from pathlib import Path; from scripts.convert_nasbench import convert\n"
+        "for folder in sys.argv[1:]:\n"
+        "    try: convert(Path(folder))\n"
+        "    except ValueError as error: print(error, flush=True)\n"
+        "    else: print(folder, 'was read', flush=True)\n"
+    )
+    command = [sys.executable, "-c", code, *(str(folder / name) for name in ATTACKS)]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60, check=False).stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_is_refused_naming_the_file_and_the_process_lives(name, refusals):
+    (line,) = [line for line in refusals if f"/{name}/" in line.replace(os.sep, "/")]
+    assert re.search(rf"000000\.pickle\.pbz2: expected .*{ATTACKS[name][1]}", line)
+
+
+DEEP = 10_001
+NESTED = {
+    "one-by-one": b")" + b"\x85" * DEEP,
+    "in-marks": b"(" * DEEP + b"t" * DEEP,
+    "in-sets": b"(" * DEEP + b"\x91" * DEEP,
+    "through-the-memo": b")q\x00" + b"0h\x00\x85q\x00" * DEEP,
+    "past-marks": b")" + b"(0\x85" * DEEP,
+    "beside-others": b")" + b"N(K\x01K\x021N\x87" * DEEP,
+}
+
+
+@pytest.mark.parametrize("nesting", NESTED.values(), ids=list(NESTED))
+def test_tuples_too_deep_are_refused_however_they_were_built(nesting, tmp_path):
+    with pytest.raises(ValueError, match=r"deep\.pickle\.pbz2: .*it has more than 10,000 tuples in one another"):
+        read_pickle(write_raw(tmp_path / "deep.pickle.pbz2", b"\x80\x04" + nesting + b"."))
+
+
+def test_tuples_as_deep_as_admitted_and_many_flat_ones_are_read(tmp_path):
+    deepest = read_pickle(write_raw(tmp_path / "deep.pickle.pbz2", b"\x80\x04(0)" + b"\x85" * (DEEP - 1) + b"."))
+    depth = 0
+    while deepest:
+        (deepest,), depth = deepest, depth + 1
+    assert depth == DEEP - 1
+    flat = [{(index, (index, index)): frozenset((index,))} for index in range(DEEP)]
+    assert read_pickle(write(tmp_path / "flat.pickle.pbz2", flat)) == flat
+
+
+def test_texts_without_end_are_not_shown(tmp_path):
+    """Where an error would show what is nested deeper than Python prints."""
+    key = write_raw(tmp_path / "key.pickle.pbz2", b"\x80\x04})" + b"\x85" * 5000 + b"K\x01s.")
+    with pytest.raises(ValueError, match=r"key\.pickle\.pbz2: expected 'arch2infos' .*, got a dict with \(\(\("):
+        convert(key)
+    results = results_of(0)
+    results["200"]["all_results"]["cifar10", 888]["epochs"] = "nested"
+    folder = write_folder(tmp_path / "nested", {0: results})
+    content = pickle.dumps(results, protocol=3)  # without frames, whose lengths would change
+    nested = content.replace(b"X\x06\x00\x00\x00nested", b"]" * 5000 + b"a" * 4999)
+    assert nested != content
+    write_raw(folder / "000000.pickle.pbz2", nested)
+    with pytest.raises(ValueError, match=r"000000\.pickle\.pbz2: expected the results of one cell, .*recursion"):
+        convert(folder)
+
+
 def drop_seeds(results: Any) -> None:
     del results["200"]["dataset_seed"]
 
@@ -264,6 +370,14 @@ def shorten(results: Any) -> None:
 
 def spoil(results: Any) -> None:
     results["12"]["all_results"]["cifar10", 111]["eval_acc1es"]["ori-test@11"] = 1000.0
+
+
+def swell(results: Any) -> None:
+    results["200"]["all_results"]["cifar10-valid", 999]["params"] = 10**400
+
+
+def overflow(results: Any) -> None:
+    results["200"]["all_results"]["cifar10-valid", 888]["params"] = 1e300
 
 
 def rename(results: Any) -> None:
@@ -285,11 +399,13 @@ def drop_training(results: Any) -> None:
         (drop_split, r"000011\.pickle\.pbz2: expected the results of one cell, found no 'x-test@199' in them"),
         (shorten, r"000011\.pickle\.pbz2: expected trainings of 12 epochs on cifar10, got 11"),
         (rename, r"000011\.pickle\.pbz2: expected cell 11, \|.*, got \|"),
+        (swell, r"000011\.pickle\.pbz2: expected the results of one cell, got values that cannot be meant \(.*too large"),
         (empty, r"000011\.pickle\.pbz2: expected trainings of 200 or 12 epochs, got a dict with nothing"),
         (
             drop_training,
             r"000011.*: expected the same numbers as of the first cell, but only one .* imagenet16_test, imagenet16_train_s, ",
         ),
+        (overflow, r"simple: params_m: expected float32 numbers from 0, got 1e\+300"),
         (spoil, r"simple: e12_cifar10_test: expected percent in \[0, 100\], got"),
     ],
 )
