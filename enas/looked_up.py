@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from enas.spaces.nasbench201 import NasBench201Architecture, NasBench201Space, live_nodes
+from enas.spaces.nasbench201 import NasBench201Architecture, NasBench201Space
 from enas.tables import BenchmarkTable, Split
 
 SPLITS: tuple[Split, ...] = ("valid", "test")
 LOOKED_UP_HEADINGS = ("data set", "split", "accuracy", "rank", "best in the table", "median")
-_WITH_WEIGHTS = ("nor_conv_1x1", "nor_conv_3x3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +64,13 @@ def look_up(table: BenchmarkTable, architecture: NasBench201Architecture) -> lis
 
 def kind_of_cell(architecture: NasBench201Architecture) -> str:
     """Say in a sentence whether a cell is one that a search collapses onto: all skips, cut off from its input, no weights."""
-    operations = architecture.operations
-    if architecture == NasBench201Space().smallest():
+    space = NasBench201Space()
+    if architecture == space.smallest():
         return "It is the all-skip cell, onto which ENAS collapsed in the benchmark's own experiments."
-    if not live_nodes(operations)[0]:
-        return "It is not the all-skip cell, but its output does not depend on its input."
+    operations = architecture.operations
     counts = {name: operations.count(name) for name in dict.fromkeys(operations)}
     words = ", ".join(f"{count} x {name}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    without = "" if any(name in operations for name in _WITH_WEIGHTS) else ", nothing with weights"
-    return f"It is not the all-skip cell ({words}{without})."
+    reason = space.degeneracy(architecture)
+    return (
+        f"It is not the all-skip cell ({words})." if reason is None else f"It is not the all-skip cell, but {reason} ({words})."
+    )

@@ -1,9 +1,9 @@
 """Which architectures share a training step of the shared weights.
 
 `controller`: the strategy's own proposals (ENAS). `uniform`: each decision uniformly, whatever the controller has learned
-(random search with weight sharing, Li and Talwalkar 2019; single-path one-shot, Guo et al. 2020). `fair`: a step trains every
-choice of a decision equally often (strict fairness of FairNAS, Chu et al. 2021, algorithm 1). `sandwich`: the smallest, the
-largest and a few uniform architectures (Yu and Huang 2019, section 3.2).
+(random search with weight sharing, Li and Talwalkar 2019; single-path one-shot, Guo et al. 2020). `fair`: a step trains
+all choices of a decision equally often, to one (strict fairness of FairNAS, Chu et al. 2021, algorithm 1). `sandwich`: the
+smallest, the largest and a few uniform architectures (Yu and Huang 2019, section 3.2).
 """
 
 from __future__ import annotations
@@ -56,6 +56,13 @@ class PathRuleMaker(Protocol):
         ...
 
 
+def _at_least(least: int, num_paths: int | None, *, otherwise: int) -> int:
+    """Return how many paths are asked for, or `otherwise` for None. Raises ValueError for fewer than `least`."""
+    if num_paths is not None and num_paths < least:
+        raise ValueError(f"paths_per_step: expected at least {least} or None, got {num_paths}")
+    return otherwise if num_paths is None else num_paths
+
+
 def _averaged(tokens: IntArray) -> PathBatch:
     return PathBatch(tokens=tokens, loss_weights=np.full(len(tokens), 1 / len(tokens)))
 
@@ -70,9 +77,9 @@ class ControllerPaths:
 
     @staticmethod
     def count(space: SearchSpace[Any], num_paths: int | None) -> int:
-        """Return the number asked for; 1 by default."""
+        """Return the number asked for; 1 by default. Raises ValueError below 1."""
         del space
-        return num_paths or 1
+        return _at_least(1, num_paths, otherwise=1)
 
     def draw(self) -> PathBatch:
         """Return the paths of one step."""
@@ -112,9 +119,9 @@ class UniformPaths(_DrawnPaths):
 
     @staticmethod
     def count(space: SearchSpace[Any], num_paths: int | None) -> int:
-        """Return the number asked for; 1 by default."""
+        """Return the number asked for; 1 by default. Raises ValueError below 1."""
         del space
-        return num_paths or 1
+        return _at_least(1, num_paths, otherwise=1)
 
     def draw(self) -> PathBatch:
         """Return the paths of one step."""
@@ -122,7 +129,7 @@ class UniformPaths(_DrawnPaths):
 
 
 class FairPaths(_DrawnPaths):
-    """K paths in which every choice of a decision occurs equally often, losses summed; K is the largest number of choices.
+    """K paths in which all choices of a decision occur equally often, to one; losses summed. K is the largest number of choices.
 
     A decision with K choices has each of them once (FairNAS, algorithm 1). One with fewer has random permutations of its choices
     one after the other, cut to K: their numbers differ by at most 1.
@@ -177,7 +184,7 @@ class SandwichPaths(_DrawnPaths):
             raise ValueError(f"paths: sandwich needs a smallest and a largest architecture, but {error}") from error
         if smallest == largest:
             raise ValueError(f"paths: sandwich needs architectures of several sizes, but {space.name} has one")
-        return num_paths or SANDWICH_PATHS
+        return SANDWICH_PATHS if num_paths is None else num_paths
 
     def draw(self) -> PathBatch:
         """Return the paths of one step."""

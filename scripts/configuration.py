@@ -21,7 +21,9 @@ from scripts.presets import PRESETS, SearchConfig
 
 CONFIG_FILE = "config.yaml"
 _NOT_SAVED = ("config", "run_dir", "resume")
-MAY_CHANGE = ("epochs", "device")
+MAY_CHANGE = ("epochs", "device", "ranking.table")
+"""What of a run's settings a resumed one may have otherwise; a table that was moved moves nothing of the search."""
+_MAY_CHANGE_FLAGS = f"{', '.join(f'--{name}' for name in MAY_CHANGE[:-1])} and --{MAY_CHANGE[-1]}"
 
 ConfigT = TypeVar("ConfigT")
 
@@ -55,7 +57,7 @@ def _fresh(arguments: Sequence[str]) -> SearchConfig:
 def _check_ranking(config: SearchConfig) -> None:
     """Read the table that the search is held against, if any. Raises ValueError naming the flag where it does not serve."""
     if config.ranking.table is not None:
-        from enas.rank_monitor import draw_sample
+        from enas.ranking.monitor import draw_sample
 
         draw_sample(config.child.make_space(), config.ranking)
 
@@ -166,7 +168,7 @@ def _resumed(run_dir: Path, arguments: Sequence[str]) -> SearchConfig:
     for path, old, new in forbidden_changes(asdict(saved), asdict(config)):
         if path != "resume":
             flag = path.replace("_", "-")
-            raise ValueError(f"--{flag}: a resumed run may change only --epochs and --device; expected {old}, got {new}")
+            raise ValueError(f"--{flag}: a resumed run may change only {_MAY_CHANGE_FLAGS}; expected {old}, got {new}")
     return replace(config, run_dir=run_dir)
 
 

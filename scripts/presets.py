@@ -59,8 +59,8 @@ class SearchConfig:
     strategy: Literal["enas", "evolution", "uniform"] = "enas"
     """Who proposes architectures."""
     paths: Literal["controller", "fair", "sandwich", "uniform"] = "controller"
-    """Which architectures train the shared weights: the strategy's own (ENAS), uniform ones (RS-WS, single-path one-shot), in each
-    step all choices of a decision equally often, to one (FairNAS), or the smallest, the largest and uniform ones (sandwich)."""
+    """Which architectures train the shared weights: the strategy's own (ENAS), uniform ones (RS-WS, single-path one-shot), all
+    choices of a decision equally often in each step, to one (FairNAS), or the smallest, the largest and uniform ones."""
     reward: Literal["accuracy"] = "accuracy"
     """What the strategy maximises."""
     epochs: int = 150

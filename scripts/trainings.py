@@ -27,7 +27,7 @@ _SECTIONS: dict[str, type[AugmentConfig | RetrainConfig | SplitConfig]] = {
     "split": SplitConfig,
 }
 _OF_THE_SEARCH = ("epochs", "reward", "schedule", "shared", "warm_start")
-_NOT_OF_THE_SEARCH = ("config", "data_dir", "device", "preset", "ranking", "resume", "retrain", "run_dir", "threads")
+_NOT_OF_THE_SEARCH = ("collapse", "config", "data_dir", "device", "preset", "ranking", "resume", "retrain", "run_dir", "threads")
 """What the architecture that a search finds does not follow from, but for the last bits of a machine."""
 RANDOM_FILE = "random.json"
 """As `enas.recipe.RANDOM_FILE`, which waits for PyTorch."""

@@ -51,9 +51,10 @@ def test_cell_that_the_table_lacks_is_named():
     ("tokens", "expected"),
     [
         ((1, 1, 1, 1, 1, 1), "It is the all-skip cell"),
-        ((3, 3, 3, 0, 0, 0), "It is not the all-skip cell, but its output does not depend on its input."),
-        ((0, 0, 3, 0, 3, 3), "It is not the all-skip cell, but its output does not depend on its input."),
-        ((1, 1, 4, 1, 0, 1), "(4 x skip_connect, 1 x avg_pool_3x3, 1 x none, nothing with weights)."),
+        ((3, 3, 3, 0, 0, 0), "It is not the all-skip cell, but its output does not depend on its input ("),
+        ((0, 0, 3, 0, 3, 3), "It is not the all-skip cell, but its output does not depend on its input ("),
+        ((1, 1, 4, 1, 0, 1), "but no operation has weights (4 x skip_connect, 1 x avg_pool_3x3, 1 x none)."),
+        ((3, 0, 0, 1, 0, 0), "but no operation has weights (4 x none, 1 x nor_conv_3x3, 1 x skip_connect)."),
         ((3, 3, 2, 1, 3, 3), "It is not the all-skip cell (4 x nor_conv_3x3, 1 x nor_conv_1x1, 1 x skip_connect)."),
     ],
 )

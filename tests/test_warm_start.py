@@ -276,6 +276,25 @@ def test_run_resumed_before_its_first_checkpoint_starts_warm_again(source):
         assert same(tensors(run.shared), child_of(source)) == set(child_of(source))
 
 
+FROZEN = ScheduleConfig(kind="two-stage", controller_steps=2, architectures_per_step=2, candidates=2, checkpoint_minutes=0)
+
+
+def test_two_stage_search_without_warmup_leaves_the_others_weights_as_they_are(source):
+    config = small(warm_start=source, schedule=FROZEN, strategy="evolution", epochs=2)
+    with build_search(config, Path("frozen")) as run:
+        run.search.run()
+        assert run.shared.num_train_steps == 0
+        assert run.search.position.num_measured == 2 * 2 * 2
+    assert same(child_of(Path("frozen")), child_of(source)) == set(child_of(source))
+
+
+def test_two_stage_search_refuses_weights_that_would_stay_fresh(source, images):
+    config = small(warm_start=source, schedule=FROZEN, shared=SharedConfig(batch_size=16, valid_batch_size=20))
+    with pytest.raises(ValueError, match=r"--warm-start source: expected .* since classifier.weight would never be trained"):
+        build_search(config, Path("frozen"), data=images)  # of three classes
+    assert not Path("frozen").exists()
+
+
 @pytest.mark.slow
 def test_console_names_what_stays_fresh(source):
     rng = np.random.default_rng(0)
@@ -352,4 +371,5 @@ def test_damaged_checkpoint_of_the_other_run_ends_the_command_before_it_starts(s
 def test_resumed_run_may_not_change_where_it_started(source, refused):
     search(small(warm_start=source), Path("warm"))
     message = refused("--resume warm --warm-start other")
-    assert "--warm-start: a resumed run may change only --epochs and --device; expected source, got other" in message
+    changes = "--epochs, --device and --ranking.table"
+    assert f"--warm-start: a resumed run may change only {changes}; expected source, got other" in message

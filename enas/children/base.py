@@ -37,10 +37,17 @@ class Child(nn.Module, ABC):
         drop_path_keep_prob: in (0, 1]; whoever trains sets it before each step, as it sets the training mode. In training mode a
             path at the end of the network is kept with this probability, earlier ones with a higher one (Larsson et al. 2017).
         has_drop_path: whether the network has paths to drop; where not, it ignores the attribute above.
+        architecture: of a standalone network; None for a supernet.
     """
 
     drop_path_keep_prob: float = 1.0
     has_drop_path: bool = False
+    architecture: Any = None
+
+    def require_own(self, architecture: Any) -> None:
+        """Refuse an architecture that a standalone network is not built for. Raises ValueError."""
+        if self.architecture is not None and architecture != self.architecture:
+            raise ValueError(f"expected the standalone network's own architecture {self.architecture}, got {architecture}")
 
     @property
     def auxiliary_head(self) -> nn.Module | None:

@@ -56,12 +56,6 @@ class CellConfig(Protocol):
         """Return the search space."""
 
 
-def reduction_cells(num_layers: int) -> tuple[int, int]:
-    """Return the ids of the reduction cells among L + 2: L//3 and 2*(L//3) + 1."""
-    third = num_layers // 3
-    return third, 2 * third + 1
-
-
 class AuxiliaryHead(nn.Module):
     """The second classifier: ReLU, 5x5 average pooling of stride 3, 1x1 to 128, a convolution as large as the image to 768.
 
@@ -164,8 +158,7 @@ class CellChild(Child):
         self, x: Tensor, architecture: CellArchitecture, *, carry: Any = None, generator: torch.Generator | None = None
     ) -> Output:
         """Run one architecture; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
-        if self.architecture is not None and architecture != self.architecture:
-            raise ValueError(f"expected the standalone network's own architecture {self.architecture}, got {architecture}")
+        self.require_own(architecture)
         older = newer = self.stem(x)
         aux_logits = None
         for index, cell in enumerate(self.cells):

@@ -114,7 +114,7 @@ class DartsCell(nn.Module):
         self.nodes = nn.ModuleList(
             DartsNode(
                 channels,
-                choices=node_choices(config.operations, index, None if nodes is None else nodes[index]),
+                choices=edge_choices(config.operations, index, None if nodes is None else nodes[index]),
                 is_reduction=is_reduction,
                 affine=affine,
             )
@@ -132,7 +132,7 @@ class DartsCell(nn.Module):
         return newer, torch.cat(outputs, dim=1)
 
 
-def node_choices(operations: Iterable[Operation], index: int, picked: PickedNode | None) -> tuple[tuple[Operation, int], ...]:
+def edge_choices(operations: Iterable[Operation], index: int, picked: PickedNode | None) -> tuple[tuple[Operation, int], ...]:
     """Return what a node may pick: every operation and item of a supernet, or those of one architecture's node."""
     if picked is None:
         return tuple((operation, item) for operation in operations for item in range(NUM_INPUTS + index))

@@ -115,8 +115,7 @@ class MacroChild(Child):
         self, x: Tensor, architecture: MacroArchitecture, *, carry: Any = None, generator: torch.Generator | None = None
     ) -> Output:
         """Run one architecture; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
-        if self.architecture is not None and architecture != self.architecture:
-            raise ValueError(f"expected the standalone network's own architecture {self.architecture}, got {architecture}")
+        self.require_own(architecture)
         outputs: dict[tuple[int, int], Tensor] = {(0, 0): self.stem(x)}  # (source, level) -> (B, C, H, W)
         for layer, level in enumerate(self.levels):
             skips = [self._at_level(outputs, source, level) for source in architecture.skips[layer]]

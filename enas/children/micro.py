@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
-from enas.children.cell_child import STEM_MULTIPLE, CellChild, reduction_cells
+from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices
 from enas.children.ops import FactorizedReduction
-from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, Operation, loose_items
+from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, Operation, loose_items, reduction_cells
 
 
 class LooseConv(nn.ModuleDict):

@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from enas.children.cell_child import STEM_MULTIPLE, CellChild, reduction_cells
+from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, rectified_conv1x1
 from enas.children.ops import FactorizedReduction
-from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, loose_items
+from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, loose_items, reduction_cells
 
 
 class AuthorsMicroCell(nn.Module):

@@ -148,8 +148,7 @@ class NasBench201Child(Child):
         self, x: Tensor, architecture: NasBench201Architecture, *, carry: Any = None, generator: torch.Generator | None = None
     ) -> Output:
         """Run one cell's network; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
-        if self.architecture is not None and architecture != self.architecture:
-            raise ValueError(f"expected the standalone network's own architecture {self.architecture}, got {architecture}")
+        self.require_own(architecture)
         x = self.stem(x)
         for layer in self.layers:
             x = layer(x, architecture.operations) if isinstance(layer, BenchmarkCell) else layer(x)

@@ -122,7 +122,9 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         """Read what the architecture's `to_json` wrote. Raises ValueError for anything else."""
 
     def smallest(self) -> ArchitectureT:
-        """Return the connected architecture with the fewest FLOPs (ties: parameters, then tokens).
+        """Return the cheapest architecture that uses all its connections (no `none`): the fewest FLOPs, then parameters.
+
+        Where several are left, a space says which: one that skips costs less than one that pools, say, and then tokens decide.
 
         Raises: ValueError unless a space overrides this: only the sandwich rule needs it.
         """
@@ -177,8 +179,8 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
     def from_text(self, text: str) -> ArchitectureT:
         """Read `to_text`'s format. Raises ValueError naming what does not fit."""
         words = text.split()
-        unknown = [word for word in words if not word.isdecimal()]
-        if unknown:
+        if not is_tokens(text):
+            unknown = [word for word in words if not word.isdecimal()]
             raise ValueError(f"{self.name}: expected whole numbers separated by blanks, got {unknown[0]!r}")
         return self.decode([int(word) for word in words])
 
@@ -205,6 +207,18 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
             labels.pop()
         nodes = tuple(GraphNode(label="\n".join(label) or "input", group=label[0] if label else "input") for label in labels)
         return Graph(nodes=nodes, edges=tuple(sorted(edges)))
+
+
+def is_tokens(text: str) -> bool:
+    """Whether a text is whole numbers separated by blanks."""
+    return all(word.isdecimal() for word in text.split())
+
+
+def whole_number(value: object) -> int:
+    """Return a number out of JSON. Raises TypeError for one that is none or not whole."""
+    if type(value) is not int:
+        raise TypeError(f"expected a whole number, got {value!r}")
+    return value
 
 
 class ChildConfig(ABC):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step
+from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, is_tokens, whole_number
 from enas.spaces.genotypes import Edge, Genotype, read_genotype
 from enas.spaces.graph import Block, Cell, CellGraph, Chip
 from enas.types import IntArray
@@ -226,7 +226,7 @@ class DartsSpace(SearchSpace[DartsArchitecture]):
 
     def from_text(self, text: str) -> DartsArchitecture:
         """Read a genotype, or tokens separated by blanks. Raises ValueError naming what does not fit."""
-        if _is_tokens(text):
+        if is_tokens(text):
             return super().from_text(text)
         genotype = read_genotype(text)
         architecture = DartsArchitecture(normal=_nodes_of("normal", genotype.normal), reduce=_nodes_of("reduce", genotype.reduce))
@@ -292,13 +292,9 @@ def _pairs(index: int) -> list[tuple[int, int]]:
     return list(combinations(range(NUM_INPUTS + index), 2))
 
 
-def _is_tokens(text: str) -> bool:
-    return all(word.isdecimal() for word in text.split())
-
-
 def _read_node(record: dict[str, Any]) -> Node:
     (first, second), (first_op, second_op) = record["inputs"], record["operations"]
-    return Node(inputs=(int(first), int(second)), operations=(first_op, second_op))
+    return Node(inputs=(whole_number(first), whole_number(second)), operations=(first_op, second_op))
 
 
 def _nodes_of(cell: str, edges: Sequence[Edge]) -> Nodes:
@@ -330,7 +326,7 @@ def _drawn_cell(name: str, nodes: Nodes) -> Cell:
 class DartsConfig(ChildConfig):
     """The DARTS space and its network; defaults are the authors' CIFAR-10 search."""
 
-    text_mark: ClassVar[str] = "("
+    text_mark: ClassVar[str] = "Genotype("
     num_layers: int = 8
     """Cells L, at least 3, so that both kinds are among them; cells L//3 and 2L//3 are reduction cells."""
     num_nodes: int = 4
@@ -376,7 +372,7 @@ class DartsConfig(ChildConfig):
 
     def for_text(self, text: str) -> DartsConfig:
         """Return this configuration with the number of nodes of a genotype, or of tokens, 6B numbers. Raises ValueError."""
-        if not _is_tokens(text):
+        if not is_tokens(text):
             return replace(self, num_nodes=len(_nodes_of("normal", read_genotype(text).normal)))
         count, per_node = len(text.split()), TOKENS_PER_NODE * len(CELLS)
         if count == 0 or count % per_node:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step
+from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, whole_number
 from enas.spaces.graph import Block, Cell, CellGraph, Chip
 from enas.types import IntArray
 
@@ -79,6 +79,12 @@ def loose_items(nodes: Nodes) -> tuple[int, ...]:
     """Return the items of a cell that no node picks, ascending: they make its output."""
     used = {item for node in nodes for item in node.inputs}
     return tuple(item for item in range(NUM_INPUTS + len(nodes)) if item not in used)
+
+
+def reduction_cells(num_layers: int) -> tuple[int, int]:
+    """Return the ids of the reduction cells among L + 2: L//3 and 2*(L//3) + 1."""
+    third = num_layers // 3
+    return third, 2 * third + 1
 
 
 class MicroSpace(SearchSpace[MicroArchitecture]):
@@ -233,7 +239,7 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
 
 def _read_node(record: dict[str, Any]) -> Node:
     (first, second), (first_op, second_op) = record["inputs"], record["operations"]
-    return Node(inputs=(int(first), int(second)), operations=(first_op, second_op))
+    return Node(inputs=(whole_number(first), whole_number(second)), operations=(first_op, second_op))
 
 
 @dataclass(frozen=True)

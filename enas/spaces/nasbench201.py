@@ -15,7 +15,7 @@ from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step
+from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, is_tokens
 from enas.spaces.graph import Block, Cell, CellGraph, Chip
 from enas.types import IntArray
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from enas.children.base import Child
 
 Operation = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
-OPERATIONS: tuple[Operation, ...] = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+SKIP: Operation = "skip_connect"
+CONV3X3: Operation = "nor_conv_3x3"
+OPERATIONS: tuple[Operation, ...] = ("none", SKIP, "nor_conv_1x1", CONV3X3, "avg_pool_3x3")
 """In the benchmark's order (authors: `NAS_BENCH_201` of `cell_operations.py`); `none` is a zero."""
 
 NUM_NODES = 3
@@ -100,7 +102,9 @@ class NasBench201Space(SearchSpace[NasBench201Architecture]):
         return "+".join(f"|{'|'.join(edges)}|" for edges in nodes)
 
     def from_text(self, text: str) -> NasBench201Architecture:
-        """Read the benchmark's string; blanks do not count. Raises ValueError naming what does not fit."""
+        """Read the benchmark's string, in which blanks do not count, or tokens. Raises ValueError naming what does not fit."""
+        if is_tokens(text):
+            return super().from_text(text)
         string = "".join(text.split())
         found = [(int(edge["source"]), edge["operation"]) for edge in _EDGE.finditer(string)]
         operations = [operation for _, operation in found]
@@ -126,11 +130,11 @@ class NasBench201Space(SearchSpace[NasBench201Architecture]):
 
     def smallest(self) -> NasBench201Architecture:
         """Return skip connections everywhere: no `none`, no weights, and less work than a pooling."""
-        return NasBench201Architecture(operations=(_known("skip_connect"),) * len(EDGES))
+        return NasBench201Architecture(operations=(SKIP,) * len(EDGES))
 
     def largest(self) -> NasBench201Architecture:
         """Return 3x3 convolutions everywhere."""
-        return NasBench201Architecture(operations=(_known("nor_conv_3x3"),) * len(EDGES))
+        return NasBench201Architecture(operations=(CONV3X3,) * len(EDGES))
 
     def degeneracy(self, architecture: NasBench201Architecture) -> str | None:
         """Return why a cell is hardly a network: no way from its input to its output, or none with weights; None for others."""
@@ -182,7 +186,7 @@ def _official_indices() -> dict[tuple[int, ...], int]:
 class NasBench201Config(ChildConfig):
     """The NAS-Bench-201 space and its network; defaults are the benchmark's."""
 
-    text_mark: ClassVar[str] = "|"
+    text_mark: ClassVar[str] = "~"
     filters: int = 16
     """Channels C of the first stage, at least 1; the second and third have twice and four times as many."""
     cells_per_stage: int = 5

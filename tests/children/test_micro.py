@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from enas.children.base import Output, copy_inherited
-from enas.children.cell_child import AuxiliaryHead, reduction_cells
+from enas.children.cell_child import AuxiliaryHead
 from enas.children.cost import count_auxiliary, count_parameters
 from enas.children.micro import MicroChild
-from enas.spaces.micro import OPERATIONS, MicroArchitecture, MicroConfig, Node, loose_items
+from enas.spaces.micro import OPERATIONS, MicroArchitecture, MicroConfig, Node, loose_items, reduction_cells
 from enas.spaces.sampling import sample_uniform
 
 SMALL = MicroConfig(num_layers=3, num_nodes=2, filters=4, keep_prob=0.8)

@@ -45,7 +45,7 @@ MISTAKES = {
     ),
     "resume of another configuration": (
         "--resume run --seed 1",
-        "--seed: a resumed run may change only --epochs and --device; expected 0, got 1",
+        "--seed: a resumed run may change only --epochs, --device and --ranking.table; expected 0, got 1",
     ),
     "run folder taken": ("--run-dir run", "--run-dir: expected a new folder, got run, which holds a run; use --resume run"),
     "run folder in use": (

@@ -17,7 +17,7 @@ from scipy import stats
 
 import scripts.summarise
 import scripts.trainings
-from enas.configs import RankingConfig, RetrainConfig
+from enas.configs import CollapseConfig, RankingConfig, RetrainConfig
 from enas.spaces.macro import MacroConfig
 from scripts.configuration import as_yaml, to_yaml
 from scripts.presets import SearchConfig, quickstart
@@ -234,7 +234,8 @@ def test_file_of_random_architectures_is_read_as_training_writes_it(summarise, i
 
 def test_two_folders_of_the_same_search_count_as_one(summarise):
     ranking = RankingConfig(every_epochs=9)  # it only watches
-    again = replace(CONFIG, device="cpu", threads=3, data_dir=Path("x"), preset="enas-macro", ranking=ranking)
+    watch = {"ranking": ranking, "collapse": CollapseConfig(window=9)}
+    again = replace(CONFIG, device="cpu", threads=3, data_dir=Path("x"), preset="enas-macro", **watch)
     write_search("a", [0.90, 0.94], [0.5, 0.5, 0.5])
     write_search("b", [0.80, 0.84], [0.5, 0.5, 0.5], config=again, answer=OTHER)  # another machine's last bits
     write_search("c", [0.70, 0.70], [0.5, 0.5, 0.5], config=replace(CONFIG, seed=1))

@@ -225,6 +225,8 @@ def test_text_that_is_no_member_is_refused_with_the_reason(text, message):
             "darts: expected operations out of none, skip_connect, got sep_conv_3x3, dil_conv_5x5, max_pool_3x3, avg_pool_3x3",
         ),
         (lambda: DartsSpace(2).from_json({"normal": []}), "darts: expected 'normal' and 'reduce', lists of nodes"),
+        (lambda: DartsSpace(1).from_json(json_of([0.0, 1.0])), "darts: expected 'normal' and 'reduce', lists of nodes"),
+        (lambda: DartsSpace(1).from_json(json_of([float("inf"), 1])), "darts: expected 'normal' and 'reduce', lists of nodes"),
         (lambda: DartsSpace(1).from_json(json_of([1, 0])), r"normal/node_0: expected two distinct items .* got \[1, 0\]"),
         (lambda: DartsSpace(1).from_json(json_of([0, 1], [["none"], "none"])), r"expected operations .*, got \['none'\]"),
         (lambda: DartsConfig(num_layers=2), "num_layers: expected at least 3, got 2"),

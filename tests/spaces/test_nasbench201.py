@@ -26,6 +26,10 @@ def test_string_names_the_operations_of_each_node_in_edge_order():
     assert SPACE.from_text(f" {text[:20]}\n{text[20:]} ") == architecture
 
 
+def test_tokens_separated_by_blanks_are_read():
+    assert SPACE.from_text("0 1 2 3 4 0") == SPACE.decode([0, 1, 2, 3, 4, 0])
+
+
 @pytest.mark.parametrize("index", OFFICIAL)
 def test_official_index_is_the_benchmark_own(index):
     assert SPACE.to_text(SPACE.of_official_index(index)) == OFFICIAL[index]
@@ -96,7 +100,8 @@ def test_drawing_leaves_out_edges_that_are_none():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: SPACE.from_text("0 1 2 3 4 0"), r"nasbench201: expected a cell such as \|operation~0\|\+.*, got '0 1 2 3 4 0'"),
+        (lambda: SPACE.from_text("mine"), r"nasbench201: expected a cell such as \|operation~0\|\+.*, got 'mine'"),
+        (lambda: SPACE.from_text("0 1 2 3 4"), "nasbench201: expected 6 tokens, got 5"),
         (lambda: SPACE.from_text(OFFICIAL[0][:-1]), "nasbench201: expected a cell such as"),
         (lambda: SPACE.from_text(OFFICIAL[0].replace("+", "")), r"nasbench201: expected \|avg_pool_3x3~0\|\+"),
         (lambda: SPACE.from_text(OFFICIAL[0].replace("~2", "~1")), "nasbench201: expected a cell such as"),
