@@ -105,8 +105,8 @@ class Search:
         on_step: told the position after each environment step.
         should_stop: asked after each environment step; `run` then writes a checkpoint and raises `Stopped`.
         collapse: looks at the latest proposals; None for one with default settings.
-        monitor: told at the end of each epoch that trains how many are complete; returns metrics by tag, moves nothing of the
-            search.
+        monitor: told, at the end of each epoch that trains and at the start where none does, how many epochs are complete and
+            whether nothing trains the weights from now on; returns metrics by tag, moves nothing of the search.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Search:
         on_step: Callable[[Position], None],
         should_stop: Callable[[], bool] = lambda: False,
         collapse: CollapseMonitor | None = None,
-        monitor: Callable[[int], Mapping[str, float]] = lambda _: {},
+        monitor: Callable[[int, bool], Mapping[str, float]] = lambda _, __: {},
     ) -> None:
         self.space = space
         self.controller = controller
@@ -153,6 +153,8 @@ class Search:
 
         Raises: Stopped where it was asked to; SearchFailed where too many architectures failed one after another.
         """
+        if not (self.schedule.trains_in(0) or self.position.num_architectures):
+            self._ask_monitor(0)  # about another run's weights, before the first step
         while self.position.epoch < self.epochs:
             self._shared_phase()
             self._controller_phase()
@@ -294,15 +296,15 @@ class Search:
         if self._proposed and (self.position.epoch % every == 0 or self.position.epoch == self.epochs - 1):
             self._draw_policy()
         self._proposed = []
-        self._ask_monitor()
+        if self.schedule.trains_in(self.position.epoch):  # else the weights are as they were
+            self._ask_monitor(self.position.epoch + 1)
         self.position.epoch += 1
         self.position.shared_steps = self.position.controller_steps = 0
 
-    def _ask_monitor(self) -> None:
-        if not self.schedule.trains_in(self.position.epoch):
-            return  # the weights are as they were
+    def _ask_monitor(self, epoch: int) -> None:
+        """Write what the monitor says after so many epochs."""
         start = time.monotonic()
-        metrics = self._monitor(self.position.epoch + 1)
+        metrics = self._monitor(epoch, not self.schedule.trains_in(epoch))
         self._last_log += time.monotonic() - start  # it does not count as the next phase's time
         if metrics:
             self.tracker.scalars(metrics, step=self.position.num_architectures)

@@ -32,7 +32,7 @@ from enas.draw import drawing_array
 from enas.errors import CheckpointError, SearchFailed
 from enas.export import Answer, save_answer
 from enas.paths import PATHS
-from enas.rank_monitor import RankMonitor, draw_sample
+from enas.ranking.monitor import RankMonitor, draw_sample
 from enas.rewards import FLOOR, REWARDS
 from enas.search import Position, Search
 from enas.seeding import derive_seed
@@ -188,9 +188,12 @@ def _warm_start(config: SearchConfig, folder: Path, shared: SharedWeights) -> li
     other = load_other("--warm-start", config.warm_start)
     state = read_state("--warm-start", config.warm_start)
     try:
-        return inherit_weights(shared, state["parts"]["shared"]["child"], child_config=other.child)
+        fresh = inherit_weights(shared, state["parts"]["shared"]["child"], child_config=other.child)
+        if fresh and not config.schedule.trains_in(0):
+            raise ValueError(f"expected a run on data of the same channels and classes, since {fresh[0]} would never be trained")
     except ValueError as error:
         raise ValueError(f"--warm-start {config.warm_start}: {error}") from error
+    return fresh
 
 
 def read_state(flag: str, folder: Path) -> State:
@@ -269,9 +272,9 @@ def _skip_target(config: SearchConfig) -> float | None:
     return target if settings.skip_target_on == "sampled" else target**2 / (target**2 + (1 - target) ** 2)
 
 
-def _make_monitor(config: SearchConfig, shared: SharedWeights) -> Callable[[int], Mapping[str, float]]:
+def _make_monitor(config: SearchConfig, shared: SharedWeights) -> Callable[[int, bool], Mapping[str, float]]:
     if config.ranking.table is None:
-        return lambda _: {}
+        return lambda _, __: {}
     return RankMonitor(shared, draw_sample(shared.space, config.ranking), config.ranking)
 
 

@@ -46,8 +46,8 @@ class RankCommand:
     """A benchmark's table (.npz or .csv, runs of nasbench201 only), or retrain: train each architecture from scratch."""
     out: Path
     """Folder of the results."""
-    data: str = "cifar10"
-    """Data set of the table."""
+    data: str | None = None
+    """Data set of the table, cifar10 unless given; retrain trains and measures on each run's own."""
     split: Literal["valid", "test"] = "test"
     """Which accuracy of the table after 200 epochs is the truth; retrain measures on test."""
     num_architectures: int = 300
@@ -76,16 +76,22 @@ class RankCommand:
             value = getattr(self, name)
             require(value is None or value >= 1, f"--{name.replace('_', '-')}", "at least 1", value)
         if self.truth == RETRAIN:
+            require(self.data is None, "--data", "none with --truth retrain, which takes each run's own data", self.data)
             require(self.split == "test", "--split", "test with --truth retrain", self.split)
         else:
             require(self.retrain_epochs is None, "--retrain-epochs", "none with a table", self.retrain_epochs)
+
+    @property
+    def table_data(self) -> str | None:
+        """Data set of the table; None where there is no table."""
+        return None if self.truth == RETRAIN else self.data or "cifar10"
 
     @property
     def truth_in_words(self) -> str:
         """What the truth is."""
         if self.truth == RETRAIN:
             return "test accuracy when trained from scratch"
-        return f"{self.data} {self.split} accuracy in the table"
+        return f"{self.table_data} {self.split} accuracy in the table"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +162,14 @@ def _config_of(command: RankCommand, run: Path) -> SearchConfig:
 def _table_truths(command: RankCommand, tokens: IntArray) -> FloatArray:
     from enas.tables import load_table
 
+    assert command.table_data is not None
     try:
         table = load_table(Path(command.truth))
         rows = table.rows_of(tokens)
     except ValueError as error:
         raise ValueError(f"--truth: {error}") from error
     try:
-        return table.accuracy(command.data, command.split)[rows]
+        return table.accuracy(command.table_data, command.split)[rows]
     except ValueError as error:
         raise ValueError(f"--data, --split: {error}") from error
 
@@ -184,7 +191,7 @@ def _check_out(command: RankCommand) -> None:
 
 def _saved(command: RankCommand) -> dict[str, Any]:
     values = {name: value for name, value in asdict(command).items() if name not in _MAY_CHANGE}
-    return {**values, "runs": [str(run) for run in command.runs]}
+    return {**values, "runs": [str(run) for run in command.runs], "data": command.table_data}
 
 
 @contextmanager
@@ -203,7 +210,10 @@ def _claimed(command: RankCommand) -> Iterator[None]:
 
 
 def run_rank(request: Request, console: Console, stop: StopRequest | None = None) -> None:
-    """Score, find the truth, print the table, write the files. Raises: Stopped where `stop` asks for it."""
+    """Score, find the truth, print the table, write the files.
+
+    Raises: Stopped where `stop` asks for it; TrainingFailed where no architecture can be trained.
+    """
     from scripts.rank_runs import print_runs, rank_runs, write_results
 
     stop = stop or StopRequest()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,20 +20,21 @@ from enas.console import ProgressBar
 from enas.datasets import load_data
 from enas.datasets.images import ImageData
 from enas.devices import select_device
-from enas.rank_picture import save_ranks
-from enas.rank_report import NOTE, RankedRun, architectures_json, headings, report_text
-from enas.rank_scores import score_all
-from enas.rank_truth import train_truths
+from enas.ranking.picture import save_ranks
+from enas.ranking.report import NOTE, RankedRun, architectures_json, headings, report_text
+from enas.ranking.scores import digest_of, score_all, train_truths
 from enas.recipe import Recipe
 from enas.types import Evaluation, FloatArray
 from scripts.build import read_state, restore_shared_weights
-from scripts.configuration import as_yaml
+from scripts.configuration import as_yaml, differences, read_config
 from scripts.presets import SearchConfig
 from scripts.stopping import StopRequest
 
 if TYPE_CHECKING:
     from scripts.rank import RankCommand, Request
 
+RECIPE_FILE = "recipe.yaml"
+"""Says in a folder of trainings what they follow from."""
 _TRUTH_FOLLOWS_FROM = ("space", "data", "precision", "child", "split", "augment", "retrain")
 
 
@@ -46,6 +48,7 @@ def rank_runs(request: Request, console: Console, stop: StopRequest) -> list[Ran
         RankedRun(
             name=str(run) if names.count(run.name) > 1 else run.name or str(run),
             paths=config.paths,
+            data=config.data,
             epoch=epoch,
             space=config.child.make_space(),
             tokens=request.tokens,
@@ -84,7 +87,12 @@ def _score(request: Request, number: int, images: _Images, console: Console, sto
     except ValueError as error:
         raise ValueError(f"--runs {run}: {error}") from error
     position = state["position"]
-    source = {"run": str(run), "epoch": position["epoch"], "architectures_before": position["num_architectures"]}
+    source = {
+        "run": str(run),
+        "epoch": position["epoch"],
+        "architectures_before": position["num_architectures"],
+        "weights": digest_of(state["parts"]["shared"]["child"]),  # another run in the same folder ends with the same numbers
+    }
     with ProgressBar(console, unit="architectures") as bar:
 
         def show(done: int) -> None:
@@ -98,11 +106,14 @@ def _score(request: Request, number: int, images: _Images, console: Console, sto
 
 
 def _train(request: Request, images: _Images, console: Console, stop: StopRequest) -> list[FloatArray]:
-    """Return each run's truths, trained from scratch; runs of the same recipe share them. Raises: Stopped."""
+    """Return each run's truths, trained from scratch; runs of the same recipe share them.
+
+    Raises: Stopped; TrainingFailed; ValueError where a folder holds trainings of another recipe.
+    """
     known: dict[str, FloatArray] = {}
     truths = []
     for config in request.configs:
-        key = _recipe_key(config)
+        key = _recipe_text(config, seed=request.command.seed)
         if key not in known:
             data = images.of(config)
             recipe = Recipe(
@@ -115,25 +126,41 @@ def _train(request: Request, images: _Images, console: Console, stop: StopReques
                 precision=config.precision,
             )
             folder = request.command.out / f"retrain-{len(known) + 1}"
+            _claim_trainings(folder, key)
             known[key] = train_truths(recipe, request.tokens, folder, console, should_stop=stop)
         truths.append(known[key])
     return truths
 
 
-def _recipe_key(config: SearchConfig) -> str:
-    """Return what a training follows from, as text."""
-    values = {name: value for name, value in asdict(config).items() if name in _TRUTH_FOLLOWS_FROM}
+def _recipe_text(config: SearchConfig, *, seed: int) -> str:
+    """Return what a training follows from, as YAML."""
+    values: dict[str, Any] = {name: value for name, value in asdict(config).items() if name in _TRUTH_FOLLOWS_FROM}
     values["retrain"] = {
         name: value for name, value in values["retrain"].items() if name not in ("seeds", "random", "random_within")
     }
-    return as_yaml(values)
+    return as_yaml({"seed": seed, **values})
+
+
+def _claim_trainings(folder: Path, recipe: str) -> None:
+    """Write into a folder what its trainings follow from. Raises ValueError naming what differs where it holds others."""
+    file = folder / RECIPE_FILE
+    if file.exists():
+        for path, old, new in differences(read_config(file), yaml.safe_load(recipe)):
+            raise ValueError(f"{file}: expected the recipe of --runs, with {path} {new}, got {old}; choose another --out")
+    elif any(folder.glob("architecture-*")):
+        raise ValueError(
+            f"{folder}: expected trainings with a {RECIPE_FILE}, got some of an unknown recipe; choose another --out"
+        )
+    folder.mkdir(exist_ok=True)
+    write_atomically(file, recipe)
 
 
 def write_results(command: RankCommand, runs: Sequence[RankedRun]) -> None:
     """Write `rank.json`, `report.md` and the picture."""
     values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(command).items()}
     record = {
-        **{name: values[name] for name in ("truth", "data", "split", "num_architectures", "seed", "images", "score")},
+        **{name: values[name] for name in ("truth", "split", "num_architectures", "seed", "images", "score")},
+        "data": command.table_data,  # None: each run's own
         "runs": [run.to_json() for run in runs],
         "architectures": architectures_json(runs),
     }

@@ -1,7 +1,7 @@
 """Test accuracy chooses nothing: what searches, derives and ranks never touches the test split.
 
 The first half lets whole searches run over a test split that raises whatever is asked of it; the second reads the sources.
-Not covered: tables of benchmarks, whose environments report test accuracies beside rewards (`tests/envs/test_tabular.py`).
+Not covered: environments over tables of benchmarks, which report test accuracies beside rewards (`tests/envs/test_tabular.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +19,7 @@ import pytest
 
 import enas.search
 from controllers import CONTROLLERS
-from enas.configs import BatchNormMode, RetrainConfig, ScheduleConfig, SharedConfig
+from enas.configs import BatchNormMode, RankingConfig, RetrainConfig, ScheduleConfig, SharedConfig
 from enas.datasets.images import ImageData, ImageSplit
 from enas.derive import rank_candidates
 from enas.devices import select_device
@@ -27,7 +27,11 @@ from enas.errors import Stopped
 from enas.paths import PATHS
 from enas.recipe import Recipe
 from enas.spaces.macro import MacroConfig
+from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
+from enas.tables import BenchmarkTable, Epochs, Split
+from enas.types import FloatArray
 from scripts.build import build_search, derive_answer, read_state
+from scripts.finish import look_up_answer
 from scripts.presets import SearchConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,6 +143,33 @@ def test_training_from_scratch_is_what_the_trap_stops(trapped):
         recipe.training(config.child.make_space().smallest(), 0)
 
 
+def test_table_beside_a_search_is_asked_for_test_accuracies_after_the_answer_only(tmp_path, trapped, monkeypatch):
+    codes = np.array(list(product(range(5), repeat=6)), dtype=np.uint8)
+    percent = np.linspace(10, 90, len(codes), dtype=np.float32)
+    np.savez(tmp_path / "table.npz", ops=list(OPERATIONS), codes=codes, cifar10_valid=percent, cifar10_test=percent[::-1])
+    asked: list[str] = []
+
+    def accuracy(self: BenchmarkTable, data: str, split: Split, *, epochs: Epochs = 200) -> FloatArray:
+        asked.append(split)
+        return read(self, data, split, epochs=epochs)
+
+    read = BenchmarkTable.accuracy
+    monkeypatch.setattr(BenchmarkTable, "accuracy", accuracy)
+    config = replace(
+        small_config({"strategy": "uniform"}),
+        space="nasbench201",
+        child=NasBench201Config(filters=2, cells_per_stage=1),
+        ranking=RankingConfig(table=tmp_path / "table.npz", every_epochs=1, num_architectures=3, num_images=10),
+    )
+    with build_search(config, tmp_path / "run", data=trapped) as run:
+        run.search.run()
+        answer = derive_answer(run)
+        assert set(asked) == {"valid"}
+        looked_up = look_up_answer(run, answer)
+    assert [one.split for one in looked_up] == ["valid", "test"]
+    assert "test" in asked
+
+
 # In the sources.
 
 READERS = {
@@ -154,7 +185,7 @@ CHOOSERS = [
     "enas/collapse.py",
     "enas/derive.py",
     "enas/paths.py",
-    "enas/rank_monitor.py",
+    "enas/ranking/monitor.py",
     "enas/rewards.py",
     "enas/search.py",
     "enas/shared_weights.py",

@@ -148,7 +148,6 @@ def test_help_and_mistakes_do_not_wait_for_torch(module, arguments):
         ("evaluate", "--run ran --architecture missing.json"),
         ("evaluate", f"--run ran --architecture [{','.join('0' * 21)}] --data-dir ran/{CONFIG_FILE}"),
         ("search", "--space nasbench201 --ranking.table missing.npz"),
-        ("search", "--ranking.table missing.npz"),
         ("rank", "--runs missing --truth table.npz --out new"),
         ("rank", "--runs ran --truth table.npz --out new"),
         ("rank", "--runs ran --truth retrain --num-architectures 3 --out ran/new"),

@@ -21,7 +21,8 @@ import scripts.rank_runs
 from enas.checkpoint import read_checkpoint, save_checkpoint
 from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
 from enas.datasets import load_data
-from enas.errors import Stopped
+from enas.errors import Stopped, TrainingFailed
+from enas.retrain import Retraining
 from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
@@ -252,6 +253,10 @@ def refused(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("--runs cells --truth none.npz", "--truth: none.npz: expected a table, .npz or .csv, found nothing there"),
         ("--runs cells --truth table.npz --data cifar100", "--data, --split: data: expected one of cifar10 as in table.npz"),
         ("--runs cells --truth retrain --split valid", "--split: expected test with --truth retrain, got valid"),
+        (
+            "--runs macro --truth retrain --data cifar100",
+            "--data: expected none with --truth retrain, which takes each run's own data, got cifar100",
+        ),
         ("--runs cells --truth retrain --retrain-epochs 0", "--retrain-epochs: expected at least 1, got 0"),
         ("--runs cells --truth table.npz --retrain-epochs 3", "--retrain-epochs: expected none with a table, got 3"),
         ("--runs cells --truth table.npz --num-architectures 1", "--num-architectures: expected at least 2, got 1"),
@@ -287,6 +292,86 @@ def test_other_arguments_for_the_same_folder_and_weights_that_have_gone_on_are_n
     state["position"]["epoch"] = 2
     save_checkpoint(Path("cells"), state)
     assert "scores-1.jsonl: expected scores of" in refused(f"--runs cells {FEW} --out out")
+
+
+def test_other_run_in_the_same_folder_is_not_given_the_scores_of_the_one_before(rank, refused):
+    """Another seed ends with the same numbers of epochs and architectures."""
+    rank(f"--runs cells {FEW}")
+    shutil.rmtree("cells")
+    shutil.copytree("other", "cells")
+    message = refused(f"--runs cells {FEW} --out out")
+    assert "out/scores-1.jsonl: expected scores of" in message
+    assert "choose another --out" in message
+
+
+def test_data_set_of_the_table_is_cifar10_given_or_not(rank):
+    record, _ = rank(f"--runs cells {FEW}")
+    assert (record["data"], record["runs"][0]["data"]) == ("cifar10", "digits")
+    assert rank(f"--runs cells {FEW} --data cifar10")[0] == record
+
+
+# Trainings from scratch.
+
+
+RETRAIN = "--runs macro --truth retrain --num-architectures 2"
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Trainings that end at once, in a folder each; returns the names of those that were made."""
+    names: list[str] = []
+
+    def train_truths(recipe: Any, tokens: Any, folder: Path, console: Any, **options: Any) -> Any:
+        for index in range(len(tokens)):
+            (folder / f"architecture-{index}").mkdir(exist_ok=True)
+        names.append(folder.name)
+        return np.arange(1.0, 1 + len(tokens)) / 10
+
+    monkeypatch.setattr(scripts.rank_runs, "train_truths", train_truths)
+    return names
+
+
+def change_recipe(run: str) -> None:
+    file = Path(run, "config.yaml")
+    text = file.read_text(encoding="utf-8")
+    before, found, after = text.rpartition("batch_size: 50\n")
+    assert found
+    file.write_text(f"{before}batch_size: 25\n{after}", encoding="utf-8")
+
+
+def test_trainings_of_another_recipe_are_not_taken_for_the_truth(rank, refused, trained):
+    record, _ = rank(RETRAIN)
+    assert record["data"] is None
+    assert record["runs"][0]["data"] == "digits"
+    assert rank(RETRAIN)[0] == record
+    change_recipe("macro")
+    expected = (
+        "out/retrain-1/recipe.yaml: expected the recipe of --runs, with retrain.batch_size 25, got 50; choose another --out"
+    )
+    assert expected in refused(f"{RETRAIN} --out out")
+    Path("out/retrain-1/recipe.yaml").unlink()
+    assert "out/retrain-1: expected trainings with a recipe.yaml, got some of" in refused(f"{RETRAIN} --out out")
+    assert trained == ["retrain-1", "retrain-1"]
+
+
+def test_runs_of_other_recipes_have_trainings_of_their_own(rank, trained):
+    for name in ("again", "changed"):
+        shutil.copytree("macro", name)
+    change_recipe("changed")
+    rank("--runs macro again changed --truth retrain --num-architectures 2")
+    assert trained == ["retrain-1", "retrain-2"]
+
+
+def test_trainings_that_all_fail_end_the_command_with_1(runs, monkeypatch, capsys):
+    def fail(self: Retraining, folder: Path, **options: Any) -> Any:
+        raise TrainingFailed("no finite loss")
+
+    monkeypatch.setattr(Retraining, "run", fail)
+    monkeypatch.setattr(sys, "argv", ["rank", *RETRAIN.split(), "--out", "out"])
+    with pytest.warns(RuntimeWarning, match="is left out: no finite loss"), pytest.raises(SystemExit) as caught:
+        scripts.rank.main()
+    assert caught.value.code == 1
+    assert "none of 2 architectures could be trained from scratch" in capsys.readouterr().err
 
 
 def test_run_that_trains_nothing_from_scratch_needs_a_number_of_epochs(rank, refused):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from enas.rank_report import NUM_DECISIONS, RankedRun, architectures_json, headings, report_text
-from enas.ranking import agreement
+from enas.ranking.rank_statistics import agreement
+from enas.ranking.report import NUM_DECISIONS, RankedRun, architectures_json, headings, report_text
 from enas.spaces.sampling import sample_distinct
 from enas.types import Evaluation
 
@@ -23,6 +23,7 @@ def ranked(planted_space) -> Any:
         values: dict[str, Any] = {
             "name": "mine",
             "paths": "uniform",
+            "data": "digits",
             "epoch": 4,
             "space": planted_space,
             "tokens": tokens,
@@ -77,6 +78,7 @@ def test_json_has_no_nan_and_every_architecture(ranked):
     run = ranked(truths=np.full(60, 0.5))
     record = json.loads(json.dumps(run.to_json(), allow_nan=False))
     assert record["by_accuracy"]["tau"] is None
+    assert (record["run"], record["paths"], record["data"]) == ("mine", "uniform", "digits")
     assert record["by_accuracy"]["regrets"] == {"1": 0.0, "5": 0.0, "10": 0.0}
     assert len(record["choice_bias"]) == len(run.bias) > 150
     rows = json.loads(json.dumps(architectures_json([ranked(), run]), allow_nan=False))

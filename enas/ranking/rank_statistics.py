@@ -1,4 +1,4 @@
-"""How well a score ranks architectures: agreement with ground truth, and which choices the score over- or under-rates.
+"""How well a score ranks architectures: its agreement with ground truth.
 
 Scores and truths are arrays with a value an architecture, in the same order; higher is better. A score that is not finite, of an
 architecture that could not be measured, counts as worse than all others. Architectures with equal values are put in order by
@@ -12,16 +12,12 @@ score (another supernet), which the interval over architectures knows nothing of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
-from enas.comparison import mean_interval
-from enas.spaces.base import SearchSpace
 from enas.types import FloatArray, IntArray
 
 TOP = (1, 5, 10)
@@ -71,7 +67,7 @@ def agreement(scores: FloatArray, truths: FloatArray, *, seed: int = 0) -> RankA
     Args: scores: (n,), not finite for what could not be measured. truths: (n,), finite. seed: of the bootstrap.
     Raises: ValueError for arrays of other lengths, empty ones, or a truth that is not finite.
     """
-    ranks = _checked_ranks(scores, truths)
+    ranks = checked_ranks(scores, truths)
     usable = all(np.ptp(values) > 0 for values in ranks)
     num = len(truths)
     return RankAgreement(
@@ -87,7 +83,7 @@ def agreement(scores: FloatArray, truths: FloatArray, *, seed: int = 0) -> RankA
 
 def kendall_tau(scores: FloatArray, truths: FloatArray) -> float:
     """Return Kendall's tau-b of two arrays (n,); NaN where the values of one are all equal."""
-    ranks = _checked_ranks(scores, truths)
+    ranks = checked_ranks(scores, truths)
     if min(np.ptp(values) for values in ranks) == 0:
         return math.nan
     return float(stats.kendalltau(*ranks).statistic)
@@ -97,7 +93,7 @@ def tau_interval(
     scores: FloatArray, truths: FloatArray, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> tuple[float, float] | None:
     """Return the 95 % percentile-bootstrap interval of tau-b over architectures; None as `RankAgreement.interval`."""
-    ranks = _checked_ranks(scores, truths)
+    ranks = checked_ranks(scores, truths)
     num = len(truths)
     if num < MIN_FOR_INTERVAL or min(np.ptp(values) for values in ranks) == 0:
         return None
@@ -137,12 +133,12 @@ def top_probabilities(values: FloatArray, k: int) -> FloatArray:
 
 def precision(scores: FloatArray, truths: FloatArray, k: int) -> float:
     """Return the share of the k best-scored of n architectures that are among the k truly best."""
-    return float(top_probabilities(_comparable(scores), k) @ top_probabilities(truths, k)) / k
+    return float(top_probabilities(comparable(scores), k) @ top_probabilities(truths, k)) / k
 
 
 def regret(scores: FloatArray, truths: FloatArray, k: int) -> float:
     """Return the best truth of n architectures minus the best among the k best-scored."""
-    chances = top_probabilities(_comparable(scores), k)
+    chances = top_probabilities(comparable(scores), k)
     sure, tied = truths[chances == 1], np.sort(truths[(chances > 0) & (chances < 1)])[::-1]
     best_sure = float(sure.max(initial=-math.inf))
     drawn, expected, none_yet = k - len(sure), 0.0, 1.0
@@ -153,93 +149,20 @@ def regret(scores: FloatArray, truths: FloatArray, k: int) -> float:
     return float(truths.max()) - (expected if len(tied) else best_sure)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChoiceBias:
-    """How sharing weights rates the architectures that hold a choice.
+def comparable(scores: FloatArray, *, losses: FloatArray | None = None) -> FloatArray:
+    """Return scores with minus infinity, worse than all others, for architectures that could not be measured.
 
-    Attributes:
-        place: the decision, or, over all op decisions of a vocabulary, that vocabulary.
-        is_overall: whether it is a vocabulary.
-        choice: its label.
-        num_architectures: that hold it, in this decision or in any.
-        bias: mean over them of (rank by score - rank by truth) / n, a fraction in (-1, 1); above 0: over-rated.
-        interval: 95 % interval of that mean (Student), over architectures.
+    Args: scores: (n,). losses: (n,), where a loss that is not finite tells what failed; None where the scores tell themselves.
     """
-
-    place: str
-    is_overall: bool
-    choice: str
-    num_architectures: int
-    bias: float
-    interval: tuple[float, float]
-
-    @property
-    def verdict(self) -> str:
-        """`over-rated`, `under-rated`, or `-` where the interval holds zero."""
-        if self.interval[0] <= 0 <= self.interval[1]:
-            return "-"
-        return "over-rated" if self.bias > 0 else "under-rated"
+    is_measured = np.isfinite(scores) if losses is None else np.isfinite(scores) & np.isfinite(losses)
+    return np.where(is_measured, scores, -math.inf)
 
 
-def choice_bias(space: SearchSpace[Any], tokens: IntArray, scores: FloatArray, truths: FloatArray) -> list[ChoiceBias]:
-    """Say of each operation over all decisions of its vocabulary, then of each choice of each decision, how the score rates it.
-
-    Architectures hold many choices, and what one of them causes shows in the others that often stand beside it. Where many
-    choices are looked at, some intervals exclude zero by chance.
-
-    Args: tokens: int64 (n, D). scores, truths: (n,), as in `agreement`.
-    Returns: those that at least two architectures hold.
-    """
-    by_score, by_truth = _checked_ranks(scores, truths)
-    shift = (by_score - by_truth) / len(truths)
-    found = (
-        (place, is_overall, choice, shift[holds])
-        for place, is_overall, choice, holds in _holders(space, tokens)
-        if holds.sum() > 1
-    )
-    return [
-        ChoiceBias(
-            place=place,
-            is_overall=is_overall,
-            choice=choice,
-            num_architectures=len(shifts),
-            bias=float(shifts.mean()),
-            interval=mean_interval(shifts.tolist()) or (math.nan, math.nan),
-        )
-        for place, is_overall, choice, shifts in found
-    ]
-
-
-def _holders(space: SearchSpace[Any], tokens: IntArray) -> Iterator[tuple[str, bool, str, npt.NDArray[np.bool_]]]:
-    """Yield (place, is_overall, choice, which architectures hold it, (n,)); a vocabulary of one decision is that decision."""
-    columns: dict[str, list[int]] = {}
-    for column, decision in enumerate(space.decisions):
-        if decision.kind == "op":
-            columns.setdefault(decision.vocabulary, []).append(column)
-    for vocabulary, members in columns.items():
-        labels = dict.fromkeys(choice for column in members for choice in space.decisions[column].choices)
-        for choice in labels if len(members) > 1 else ():
-            holds = [_chosen(space.decisions[column].choices, choice, tokens[:, column]) for column in members]
-            yield vocabulary, True, choice, np.any(holds, axis=0)
-    for column, decision in enumerate(space.decisions):
-        for choice in decision.choices if len(decision.choices) > 1 else ():
-            yield decision.name, False, choice, _chosen(decision.choices, choice, tokens[:, column])
-
-
-def _chosen(choices: Sequence[str], choice: str, tokens: IntArray) -> npt.NDArray[np.bool_]:
-    return np.equal(tokens, choices.index(choice) if choice in choices else -1)
-
-
-def _comparable(scores: FloatArray) -> FloatArray:
-    """Return scores with minus infinity for those that are not finite."""
-    return np.where(np.isfinite(scores), scores, -math.inf)
-
-
-def _checked_ranks(scores: FloatArray, truths: FloatArray) -> tuple[FloatArray, FloatArray]:
+def checked_ranks(scores: FloatArray, truths: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return both arrays as ranks 1..n from the lowest on, equal values sharing the mean of theirs. Raises ValueError."""
     if scores.ndim != 1 or scores.shape != truths.shape or not scores.size:
         raise ValueError(f"expected as many scores as truths, at least one, got shapes {scores.shape} and {truths.shape}")
     if not np.isfinite(truths).all():
         raise ValueError("expected truths that are finite, got NaN or an infinity")
-    by_score, by_truth = (stats.rankdata(values).astype(np.float64) for values in (_comparable(scores), truths))
+    by_score, by_truth = (stats.rankdata(values).astype(np.float64) for values in (comparable(scores), truths))
     return by_score, by_truth

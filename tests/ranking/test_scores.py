@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from rich.console import Console
 
-from enas.errors import Stopped
-from enas.rank_scores import score_all
+from enas.errors import Stopped, TrainingFailed
+from enas.ranking.scores import digest_of, score_all, train_truths
 from enas.spaces.sampling import sample_distinct
 from enas.types import Evaluation, IntArray
 
@@ -92,8 +95,68 @@ def test_scores_of_other_architectures_are_refused(weights, tokens, tmp_path):
         score(weights, tokens[::-1], tmp_path / "s.jsonl")
 
 
-@pytest.mark.parametrize("text", ["nonsense\n", '{"run": "runs/a", "epoch": 3}\n[]\n', '{"run": "runs/a", "epoch": 3}\n{}\n'])
+HEAD = json.dumps(SOURCE)
+ROW = {"tokens": [0, 0], "accuracy": 0.5, "loss": 1.0, "images": 50}
+LACKING = [json.dumps({key: value for key, value in ROW.items() if key != lost}) for lost in ROW]
+
+
+@pytest.mark.parametrize("text", ["nonsense", f"{HEAD}\n[]", f"{HEAD}\n{{}}", *(f"{HEAD}\n{line}" for line in LACKING)])
 def test_damaged_file_is_named(text, weights, tokens, tmp_path):
-    (tmp_path / "s.jsonl").write_text(text)
+    (tmp_path / "s.jsonl").write_text(f"{text}\n")
     with pytest.raises(ValueError, match=r"s.jsonl: expected scores of architectures, got .*; choose another --out"):
         score(weights, tokens, tmp_path / "s.jsonl")
+
+
+# Whose weights they are.
+
+
+STATE = {"a": torch.tensor([1.0, 2.0]), "count": torch.tensor(3), "none": torch.zeros(0)}
+
+
+def test_same_weights_have_the_same_digest_whatever_their_order_and_memory():
+    strided = torch.tensor([[1.0, 9.0], [2.0, 9.0]])[:, 0]
+    assert digest_of(STATE) == digest_of({**dict(reversed(STATE.items())), "a": strided})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"a": torch.tensor([1.0, 2.0000002])},
+        {"a": torch.tensor([[1.0, 2.0]])},
+        {"a": torch.tensor([1.0, 2.0]).view(torch.int32)},
+        {"count": torch.tensor(4)},
+        {"b": torch.zeros(0)},
+    ],
+)
+def test_other_weights_have_another_digest(change):
+    assert digest_of({**STATE, **change}) != digest_of(STATE)
+
+
+# The truth.
+
+
+def recipe(space: Any, accuracies: Sequence[float | None]) -> Any:
+    """A recipe whose training number i gives an accuracy, or fails where there is none."""
+
+    def training(architecture: Any, number: int) -> Any:
+        def run(folder: Path, **options: Any) -> Any:
+            if accuracies[number] is None:
+                raise TrainingFailed(f"no finite loss: {architecture.tokens}")
+            return SimpleNamespace(test_accuracy=accuracies[number])
+
+        return SimpleNamespace(run=run)
+
+    return SimpleNamespace(child=SimpleNamespace(make_space=lambda: space), retrain=SimpleNamespace(epochs=1), training=training)
+
+
+def test_training_that_fails_leaves_its_architecture_without_a_truth(chain_space, tmp_path):
+    tokens = np.array([[0, 0], [1, 2], [2, 1]])
+    with pytest.warns(RuntimeWarning, match=r"architecture-1 is left out: no finite loss: \(1, 2\)"):
+        truths = train_truths(recipe(chain_space(3, 4), [0.5, None, 0.25]), tokens, tmp_path, Console(quiet=True))
+    np.testing.assert_array_equal(truths, [0.5, np.nan, 0.25])
+
+
+@pytest.mark.filterwarnings("ignore:architecture-. is left out")
+def test_trainings_that_all_fail_are_a_failure_of_the_work(chain_space, tmp_path):
+    with pytest.raises(TrainingFailed, match="none of 2 architectures could be trained from scratch"):
+        train_truths(recipe(chain_space(3, 4), [None, None]), np.array([[0, 0], [1, 2]]), tmp_path, Console(quiet=True))

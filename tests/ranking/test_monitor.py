@@ -13,8 +13,9 @@ from scipy import stats
 
 import enas.search
 from enas.configs import RankingConfig, RetrainConfig, ScheduleConfig, SharedConfig
-from enas.rank_monitor import RankMonitor, draw_sample
+from enas.ranking.monitor import RankMonitor, draw_sample
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config, NasBench201Space
+from enas.spaces.sampling import sample_distinct
 from enas.types import Evaluation, FloatArray
 from scripts.build import build_search
 from scripts.presets import SearchConfig
@@ -73,7 +74,7 @@ def test_tau_is_between_shared_weight_accuracy_and_validation_accuracy(table):
     sample = draw_sample(SPACE, config)
     accuracies = np.random.default_rng(2).random(30) + sample.truths
     weights = Weights(accuracies)
-    metrics = RankMonitor(weights, sample, config)(1)
+    metrics = RankMonitor(weights, sample, config)(1, False)
     assert metrics == {"ranking/tau": pytest.approx(stats.kendalltau(accuracies, sample.truths).statistic)}
     assert weights.asked == [(sample.architectures, 77)]
 
@@ -84,14 +85,29 @@ def test_architecture_whose_loss_is_not_finite_counts_as_the_worst(table):
     accuracies, losses = sample.truths.copy(), np.zeros(10)
     worst = int(sample.truths.argmin())
     accuracies[worst], losses[worst] = 1.0, np.inf
-    assert RankMonitor(Weights(accuracies, losses), sample, config)(1) == {"ranking/tau": pytest.approx(1.0)}
+    assert RankMonitor(Weights(accuracies, losses), sample, config)(1, False) == {"ranking/tau": pytest.approx(1.0)}
 
 
 def test_measures_every_few_epochs(table):
     config = RankingConfig(table=table, num_architectures=4, every_epochs=3)
     sample = draw_sample(SPACE, config)
     monitor = RankMonitor(Weights(sample.truths), sample, config)
-    assert [epoch for epoch in range(1, 8) if monitor(epoch)] == [3, 6]
+    assert [epoch for epoch in range(1, 8) if monitor(epoch, False)] == [3, 6]
+
+
+def test_weights_that_are_trained_no_more_are_measured_whatever_the_epoch(table):
+    config = RankingConfig(table=table, num_architectures=4, every_epochs=3)
+    sample = draw_sample(SPACE, config)
+    monitor = RankMonitor(Weights(sample.truths), sample, config)
+    assert [epoch for epoch in range(8) if monitor(epoch, epoch in (0, 4))] == [0, 3, 4, 6]
+
+
+def test_sample_is_another_than_the_one_that_rank_reports_on(table):
+    """Of 50 cells, one is expected among 300 of 15,625 by chance."""
+    sample = {SPACE.encode(one) for one in draw_sample(SPACE, RankingConfig(table=table)).architectures}
+    for seed in range(3):
+        reported = {tuple(row) for row in sample_distinct(SPACE, 300, np.random.default_rng(seed)).tolist()}
+        assert len(sample & reported) <= 5
 
 
 @pytest.mark.parametrize(
@@ -99,13 +115,23 @@ def test_measures_every_few_epochs(table):
     [
         ({"table": None}, "ranking.table: expected a table, got none"),
         ({"table": Path("missing.npz")}, r"ranking.table: missing.npz: expected a table, .*, found nothing there"),
-        ({"data": "imagenet16"}, "ranking.table: data: expected one of cifar10, cifar100 .*, got 'imagenet16'"),
-        ({"num_architectures": 15_626}, "ranking.table: nasbench201: expected at most its 15625 architectures, got 15626"),
+        ({"data": "imagenet16"}, "ranking.data: data: expected one of cifar10, cifar100 .*, got 'imagenet16'"),
+        (
+            {"num_architectures": 15_626},
+            "ranking.num_architectures: nasbench201: expected at most its 15625 architectures, got 15626",
+        ),
     ],
 )
-def test_table_that_does_not_serve_is_named(changes, message, table):
-    with pytest.raises(ValueError, match=message):
+def test_setting_that_does_not_serve_is_named(changes, message, table):
+    with pytest.raises(ValueError, match=f"^{message}"):
         draw_sample(SPACE, RankingConfig(**{"table": table, **changes}))
+
+
+def test_table_that_lacks_a_cell_is_named(tmp_path):
+    codes = all_cells()[:-5000]
+    np.savez(tmp_path / "part.npz", ops=np.array(OPERATIONS), codes=codes, cifar10_valid=np.full(len(codes), 50.0))
+    with pytest.raises(ValueError, match=r"^ranking.table: .*part.npz: expected one of its 10625 cells, got"):
+        draw_sample(SPACE, RankingConfig(table=tmp_path / "part.npz"))
 
 
 @pytest.mark.parametrize(
@@ -156,10 +182,12 @@ def search(
     return (folder / "architectures.jsonl").read_bytes(), taus, state
 
 
+def same_child(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return all(torch.equal(value, second["child"][name]) for name, value in first["child"].items())
+
+
 def same_weights(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    counters = ("num_train_steps", "num_evaluations")
-    pairs = ((value, second["child"][name]) for name, value in first["child"].items())
-    return all(torch.equal(*pair) for pair in pairs) and all(first[name] == second[name] for name in counters)
+    return same_child(first, second) and all(first[name] == second[name] for name in ("num_train_steps", "num_evaluations"))
 
 
 @pytest.fixture
@@ -189,12 +217,47 @@ def test_search_that_is_watched_is_the_same_search_and_goes_on_after_a_kill(tabl
     assert resumed[:2] == (architectures, taus)
 
 
+def two_stage(table: Path, *, warmup_epochs: int, every_epochs: int, **changes: Any) -> SearchConfig:
+    ranking = RankingConfig(table=table, num_architectures=4, every_epochs=every_epochs, num_images=10)
+    schedule = ScheduleConfig(
+        kind="two-stage", warmup_epochs=warmup_epochs, controller_steps=2, architectures_per_step=2, checkpoint_minutes=0
+    )
+    return config_of(ranking, **{"schedule": schedule, "paths": "uniform", "epochs": 4, **changes})
+
+
 @pytest.mark.usefixtures("without_pictures")
-def test_weights_that_are_frozen_are_not_measured_again(table, tmp_path, images):
-    ranking = RankingConfig(table=table, num_architectures=4, every_epochs=1, num_images=10)
-    schedule = ScheduleConfig(kind="two-stage", warmup_epochs=1, controller_steps=1, architectures_per_step=2)
-    _, taus, _ = search(config_of(ranking, schedule=schedule, paths="uniform", epochs=3), tmp_path / "run", images)
-    assert [step for step, _ in taus] == [3]
+@pytest.mark.parametrize(("every_epochs", "steps"), [(1, [3, 6]), (2, [6]), (5, [6])])
+def test_weights_that_a_two_stage_search_freezes_are_measured_once(every_epochs, steps, table, tmp_path, images):
+    config = two_stage(table, warmup_epochs=2, every_epochs=every_epochs)
+    _, taus, _ = search(config, tmp_path / "run", images)
+    assert [step for step, _ in taus] == steps
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_weights_of_another_run_that_nothing_trains_are_measured_once_at_the_start(table, tmp_path, images):
+    _, trained, state = search(two_stage(table, warmup_epochs=2, every_epochs=5), tmp_path / "trained", images)
+    config = two_stage(table, warmup_epochs=0, every_epochs=5, warm_start=tmp_path / "trained")
+    architectures, taus, frozen = search(config, tmp_path / "run", images)
+    assert [step for step, _ in taus] == [0]
+    assert same_child(frozen, state)
+    # Another search's recalibration minibatches follow from its own seed, which is the same here.
+    assert taus[0][1] == trained[-1][1]
+
+    short = replace(config, epochs=2)
+    search(short, tmp_path / "longer", images)
+    longer = search(replace(config, resume=tmp_path / "longer"), tmp_path / "longer", images)
+    assert longer[:2] == (architectures, taus)
+
+    left = iter(range(1))  # a checkpoint after the first step, then the end
+
+    def kill(_: Any) -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    with pytest.raises(Killed):
+        search(config, tmp_path / "killed", images, kill)
+    resumed = search(replace(config, resume=tmp_path / "killed"), tmp_path / "killed", images)
+    assert resumed[:2] == (architectures, taus)
 
 
 def test_other_spaces_have_no_table(table):

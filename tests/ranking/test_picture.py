@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from enas.draw.canvas import text_width
-from enas.rank_picture import NUM_MARKED, RankPanel, Score, draw_ranks, save_ranks
-from enas.ranking import agreement
+from enas.ranking.picture import NUM_MARKED, RankPanel, Score, draw_ranks, save_ranks
+from enas.ranking.rank_statistics import agreement
 from enas.types import FloatArray
 
 

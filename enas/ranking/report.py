@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from enas.rank_picture import RankPanel, Score
-from enas.ranking import TOP, ChoiceBias, RankAgreement, agreement, choice_bias
+from enas.ranking.bias import ChoiceBias, choice_bias
+from enas.ranking.picture import RankPanel, Score
+from enas.ranking.rank_statistics import TOP, RankAgreement, agreement, comparable
 from enas.report import markdown_table
 from enas.spaces.base import SearchSpace
 from enas.types import Evaluation, FloatArray, IntArray
@@ -34,9 +35,10 @@ NOTE = (
 NUM_DECISIONS = 20
 """Choices of single decisions that the report lists; `rank.json` has all."""
 BIAS_NOTE = (
-    "Mean over the architectures that hold a choice of (rank by score - rank by truth) / n, with its 95 % interval: above 0 "
-    "sharing over-rates them. Three cautions: a score with noise under-rates what is truly good and over-rates what is bad, as "
-    "any noise does; choices stand together, so that a bias of one shows in others; and one interval in twenty excludes 0 by "
+    "Mean, over the architectures that hold a choice, of what the rank by truth does not explain of their rank by score "
+    "(the residual of the least-squares line over all n), divided by n, with its 95 % interval: above 0 sharing over-rates them. "
+    "+.10 means that they stand a tenth of the ranking higher than other architectures as good as they are. Noise alone gives "
+    "0. Two cautions: choices stand together, so that a bias of one shows in others; and one interval in twenty excludes 0 by "
     "chance."
 )
 
@@ -46,7 +48,7 @@ class RankedRun:
     """A run's scores beside the truth.
 
     Attributes:
-        name, paths: the run's folder and its path rule.
+        name, paths, data: the run's folder, its path rule, and its data set.
         epoch: completed when the weights were saved.
         scores: over all n architectures.
         truths: (n,), fractions; NaN where there is none, and the architecture is left out.
@@ -56,6 +58,7 @@ class RankedRun:
 
     name: str
     paths: str
+    data: str
     epoch: int
     space: SearchSpace[Any]
     tokens: IntArray
@@ -79,9 +82,9 @@ class RankedRun:
         object.__setattr__(self, "bias", bias)
 
     def _values(self, score: str) -> FloatArray:
-        """Return scores, higher is better; NaN for what could not be measured, which its loss tells."""
+        """Return scores, higher is better; minus infinity for what could not be measured, which its loss tells."""
         values = self.scores.accuracy if score == "accuracy" else -self.scores.loss
-        return np.where(np.isfinite(self.scores.loss), values, math.nan)
+        return comparable(values, losses=self.scores.loss)
 
     @property
     def agreement(self) -> RankAgreement:
@@ -118,6 +121,7 @@ class RankedRun:
         record = {
             "run": self.name,
             "paths": self.paths,
+            "data": self.data,
             "epoch": self.epoch,
             "images": self.scores.num_examples,
             "by_accuracy": asdict(self.by_accuracy),

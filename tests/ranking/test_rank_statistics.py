@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import enas.ranking
-from enas.ranking import (
+import enas.ranking.rank_statistics
+from enas.ranking.rank_statistics import (
     MIN_FOR_INTERVAL,
     agreement,
-    choice_bias,
     kendall_tau,
     precision,
     regret,
@@ -19,7 +18,6 @@ from enas.ranking import (
     tau_interval,
     top_probabilities,
 )
-from enas.spaces.sampling import sample_distinct, sample_uniform
 from enas.types import FloatArray
 
 
@@ -50,7 +48,7 @@ def test_tau_and_spearman_are_scipys(decimals):
 
 @pytest.mark.parametrize("decimals", [12, 0])
 def test_tau_of_a_resample_is_scipys_tau_of_the_copies(decimals, monkeypatch):
-    monkeypatch.setattr(enas.ranking, "_BLOCK", 16)
+    monkeypatch.setattr(enas.ranking.rank_statistics, "_BLOCK", 16)
     scores, truths = draw(40, noise=1.0, decimals=decimals)
     counts = np.random.default_rng(1).multinomial(40, np.full(40, 1 / 40), size=25)
     expected = []
@@ -181,72 +179,3 @@ def test_top_is_cut_to_the_sample():
     assert found.regrets == {1: pytest.approx(0.6), 5: 0.0, 10: 0.0}
     assert found.mean_truth == pytest.approx(0.3)
     assert found.precision == 0.0
-
-
-# Choices that a score over- or under-rates.
-
-
-def test_bias_is_the_mean_shift_of_rank_as_by_hand(chain_space):
-    """Ranks by score 4 1 2 3, by truth 2 1 3 4: the shifts are 2 0 -1 -1 of 4."""
-    space = chain_space(2, 3)
-    tokens = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    scores, truths = np.array([0.9, 0.1, 0.2, 0.3]), np.array([20.0, 10.0, 30.0, 40.0])
-    found = {(one.place, one.choice): one for one in choice_bias(space, tokens, scores, truths)}
-    assert {key: one.bias for key, one in found.items()} == {
-        ("op_0", "0"): 0.25,
-        ("op_0", "1"): -0.25,
-        ("op_1", "0"): 0.125,
-        ("op_1", "1"): -0.125,
-    }  # nobody holds the third choice of op_1
-    assert all(one.num_architectures == 2 and not one.is_overall for one in found.values())
-    half = stats.t.ppf(0.975, 1) * np.std([0.5, 0.0], ddof=1) / math.sqrt(2)
-    assert found["op_0", "0"].interval == pytest.approx((0.25 - half, 0.25 + half))
-    assert found["op_0", "0"].verdict == "-"
-
-
-def test_choice_of_a_single_architecture_is_left_out(chain_space):
-    tokens = np.array([[0, 0], [0, 1], [1, 1]])
-    found = choice_bias(chain_space(2, 3), tokens, np.arange(3.0), np.arange(3.0))
-    assert [(one.place, one.choice) for one in found] == [("op_0", "0"), ("op_1", "1")]
-
-
-def test_choices_that_a_perfect_score_ranks_have_no_bias(planted_space):
-    tokens = sample_uniform(planted_space, 100, np.random.default_rng(0))
-    truths = np.random.default_rng(1).normal(size=100)
-    found = choice_bias(planted_space, tokens, 3 * truths - 1, truths)
-    assert {one.bias for one in found} == {0.0}
-    assert {one.verdict for one in found} == {"-"}
-
-
-def test_operation_is_held_by_all_that_have_it_in_any_decision(planted_space):
-    tokens = sample_uniform(planted_space, 60, np.random.default_rng(0))
-    ops = [column for column, decision in enumerate(planted_space.decisions) if decision.kind == "op"]
-    found = choice_bias(planted_space, tokens, np.arange(60.0), np.arange(60.0))
-    overall = {one.choice: one.num_architectures for one in found if one.is_overall}
-    assert overall == {f"op_{c}": int((tokens[:, ops] == c).any(axis=1).sum()) for c in range(6)}
-    assert {one.place for one in found if one.is_overall} == {"op"}
-    skips = {one.place for one in found} - {"op"} - {planted_space.decisions[column].name for column in ops}
-    assert skips == {decision.name for decision in planted_space.decisions if decision.kind == "skip"}
-
-
-def test_operation_whose_holders_are_scored_higher_is_the_one_reported(chain_space):
-    space = chain_space(5, 5, 5, 5)
-    tokens = sample_distinct(space, 300, np.random.default_rng(0))
-    truths = np.random.default_rng(1).normal(size=300)
-    holders = (tokens == 2).any(axis=1)
-    found = choice_bias(space, tokens, truths + 0.8 * holders, truths)
-    overall = {one.choice: one.verdict for one in found if one.is_overall}
-    assert [choice for choice, verdict in overall.items() if verdict == "over-rated"] == ["2"]
-    lowered = choice_bias(space, tokens, truths - 0.8 * holders, truths)
-    assert [one.choice for one in lowered if one.is_overall and one.verdict == "under-rated"] == ["2"]
-
-
-def test_decision_whose_choice_is_scored_higher_is_the_one_reported(chain_space):
-    space = chain_space(3, 4, 4)
-    tokens = sample_uniform(space, 400, np.random.default_rng(2))
-    truths = np.random.default_rng(3).normal(size=400)
-    found = choice_bias(space, tokens, truths + 1.0 * (tokens[:, 1] == 3), truths)
-    over_rated = [(one.place, one.choice) for one in found if one.verdict == "over-rated"]
-    assert ("op_1", "3") in over_rated
-    assert max(found, key=lambda one: one.bias).choice == "3"
-    assert {place for place, _ in over_rated if place != "op_4"} == {"op_1"}

@@ -8,7 +8,6 @@ matplotlib loads with the first picture.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from scipy import stats
 from enas.atomic_file import write_atomically
 from enas.draw.canvas import text_width
 from enas.draw.palette import INK
-from enas.ranking import RankAgreement, top_probabilities
+from enas.ranking.rank_statistics import RankAgreement, comparable, top_probabilities
 from enas.types import FloatArray
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def _draw_ranks(axes: Axes, panel: RankPanel, *, is_first: bool) -> None:
 
 
 def _draw_points(axes: Axes, x: FloatArray, y: FloatArray, panel: RankPanel) -> None:
-    scores = np.where(np.isfinite(panel.scores), panel.scores, -math.inf)
+    scores = comparable(panel.scores)
     count = min(NUM_MARKED, len(scores))
     marked = top_probabilities(scores, count) > 0
     best = int(panel.truths.argmax())
@@ -157,5 +156,5 @@ def _draw_points(axes: Axes, x: FloatArray, y: FloatArray, panel: RankPanel) -> 
 
 def _shares(values: FloatArray) -> FloatArray:
     """Return ranks as fractions, 0 for the lowest and 1 for the highest; values that are not finite are the lowest."""
-    ranks = stats.rankdata(np.where(np.isfinite(values), values, -math.inf)).astype(np.float64)
+    ranks = stats.rankdata(comparable(values)).astype(np.float64)
     return (ranks - 1) / max(1, len(values) - 1)
