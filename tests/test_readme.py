@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from enas.configs import ScheduleConfig
+from enas.spaces.nasbench201 import OPERATIONS
+from scripts.build import build_search
 from scripts.configuration import parse_search
+from scripts.convert_nasbench import parse_convert
 from scripts.evaluate import parse_evaluate
+from scripts.presets import nasbench201
+from scripts.rank import parse_rank
 from scripts.retrain import parse_retrain
 from scripts.summarise import parse_summarise
 
@@ -32,7 +41,7 @@ def commands(name: str) -> list[list[str]]:
 
 def test_every_command_named_is_a_module() -> None:
     names = set(re.findall(r"scripts/run\.py (\w+)", README))
-    assert {"bench", "evaluate", "search", "summarise", "test", "retrain", "versus_uniform"} <= names
+    assert {"bench", "convert_nasbench", "evaluate", "rank", "search", "summarise", "test", "retrain", "versus_uniform"} <= names
     assert all((ROOT / "scripts" / f"{name}.py").is_file() for name in names)
 
 
@@ -46,9 +55,37 @@ def test_nothing_is_left_to_fill_in() -> None:
     assert "@@" not in README
 
 
+def write_table(file: Path) -> None:
+    """Write a table of all cells of NAS-Bench-201, with numbers that mean nothing."""
+    codes = np.array(list(product(range(len(OPERATIONS)), repeat=6)), dtype=np.uint8)
+    numbers = np.linspace(1, 90, len(codes), dtype=np.float32)
+    names = [
+        f"{start}{data}_{split}" for start in ("", "e12_") for data in ("cifar10", "cifar100") for split in ("valid", "test")
+    ]
+    names += ["cifar10valid_train_s", "cifar100_train_s", "params_m", "flops_m"]
+    np.savez(file, ops=list(OPERATIONS), codes=codes, **dict.fromkeys(names, numbers))
+
+
+def search_on_a_table(folder: Path) -> None:
+    """Search NAS-Bench-201 for a moment on the images of `cifar10.npz`, as the README's runs are found."""
+    preset = nasbench201()
+    config = replace(
+        preset,
+        data="npz:cifar10.npz",
+        epochs=1,
+        child=replace(preset.child, filters=2),
+        shared=replace(preset.shared, steps_per_epoch=1),
+        schedule=ScheduleConfig(controller_steps=1, architectures_per_step=2),
+        split=replace(preset.split, num_train=200, num_valid=2_000, image_size=4),
+    )
+    with build_search(config, folder) as run:
+        run.search.run()
+
+
 @pytest.mark.slow
 def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "nasbench201.npz")
     namespace: dict[str, object] = {"__name__": "readme"}
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec", dont_inherit=True), namespace)
@@ -74,5 +111,15 @@ def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.Monk
         assert stored.for_child(command.child) is not None
     for flags in commands("evaluate"):
         assert len(parse_evaluate(flags).architectures) >= 1
+    search_on_a_table(tmp_path / "runs" / "nb201-enas-0")
+    for name in sorted({word.removeprefix("runs/") for flags in commands("rank") for word in flags if "nb201-" in word}):
+        if name != "nb201-enas-0":
+            shutil.copytree(tmp_path / "runs" / "nb201-enas-0", tmp_path / "runs" / name)
+    for flags in commands("rank"):
+        assert len(parse_rank(flags).tokens) >= 30
+    (tmp_path / "NATS-tss-v1_0-3ffb9-simple").mkdir()
+    for flags in commands("convert_nasbench"):
+        (tmp_path / "nasbench201.npz").unlink()  # a table is never overwritten
+        assert parse_convert(flags).source.is_dir()
     for flags in commands("versus_uniform"):
         assert parse_search(flags[2:]).epochs >= 1

@@ -344,7 +344,7 @@ def rank(config, architecture):
         (1, OPERATIONS),
         pytest.param(2, ("sep5x5",), marks=pytest.mark.slow),
         (2, ("identity",)),
-        pytest.param(2, ("sep3x3", "max3x3"), marks=pytest.mark.slow),
+        pytest.param(2, ("sep3x3", "max3x3"), marks=[pytest.mark.slow, pytest.mark.thorough]),
         pytest.param(2, ("avg3x3", "identity"), marks=pytest.mark.slow),
     ],
 )

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")]
 
-NUM_KILLS, NUM_IN_A_WRITE = 10, {"enas": 3, "evolution": 2}
-"""Kills of each strategy, and how many of them inside the write of a checkpoint: 20 and 5 in all."""
+FEW, MANY = pytest.param(3, 1, id="few"), pytest.param(10, 3, id="many", marks=pytest.mark.thorough)
+"""Kills, and how many of them inside the write of a checkpoint."""
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -25,16 +25,19 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(("num_kills", "num_wanted_in_a_write"), [FEW, MANY])
 @pytest.mark.parametrize("strategy", ["enas", "evolution"])
-def test_kills_leave_no_trace(strategy: str, commands: Any, assert_equal_runs: Any, count_lines: Any) -> None:
+def test_kills_leave_no_trace(
+    strategy: str, num_kills: int, num_wanted_in_a_write: int, commands: Any, assert_equal_runs: Any, count_lines: Any
+) -> None:
     flags = ["--strategy", strategy, "--epochs", "8", "--run-dir"]
     assert commands.search(*flags, "calm").returncode == 0
     calm, killed = commands.folder / "calm", commands.folder / "killed"
     rows, temporary = killed / "architectures.jsonl", killed / "checkpoint.pt.tmp"
     num_rows = count_lines(calm / "architectures.jsonl")
     rng = random.Random(20261124)
-    instants = sorted(rng.sample(range(1, num_rows - 12), NUM_KILLS))
-    in_a_write = set(rng.sample(range(NUM_KILLS), NUM_IN_A_WRITE[strategy]))
+    instants = sorted(rng.sample(range(1, num_rows - 12), num_kills))
+    in_a_write = set(rng.sample(range(num_kills), num_wanted_in_a_write))
 
     num_resumed, num_in_a_write = 0, 0
     process = commands.start("search", *commands.flags, *flags, "killed")
@@ -56,8 +59,8 @@ def test_kills_leave_no_trace(strategy: str, commands: Any, assert_equal_runs: A
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
 
-    assert num_resumed == NUM_KILLS
-    assert num_in_a_write >= NUM_IN_A_WRITE[strategy]
+    assert num_resumed == num_kills
+    assert num_in_a_write >= num_wanted_in_a_write
     assert_equal_runs(calm, killed)
     curves = scalars(killed)
     for tag, points in curves.items():
