@@ -13,7 +13,7 @@ Not covered: anything that is written once and whole, such as checkpoints, drawi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -256,10 +256,17 @@ class Tracker:
         if missing:
             self.scalars(missing, step=self._step)
 
-    def layout(self) -> None:
-        """Write the page Custom Scalars (`LAYOUT`), unless the run that this one resumes has done so."""
+    def layout(self, *, absent: Collection[str] = ()) -> None:
+        """Write the page Custom Scalars (`LAYOUT`), unless the run that this one resumes has done so.
+
+        Args: absent: tags that the run will never write; charts of these alone are left out.
+        """
         if not self._has_layout:
-            charts = {name: {chart: ["Multiline", list(tags)] for chart, tags in page.items()} for name, page in LAYOUT.items()}
+            pages = {
+                name: {chart: tags for chart, tags in page.items() if not set(tags) <= set(absent)}
+                for name, page in LAYOUT.items()
+            }
+            charts = {name: {chart: ["Multiline", list(tags)] for chart, tags in page.items()} for name, page in pages.items()}
             self._events.write(lambda writer: writer.add_custom_scalars(charts))
             self._has_layout = True
 

@@ -37,6 +37,7 @@ from enas.rewards import FLOOR, REWARDS
 from enas.search import Position, Search
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights
+from enas.spaces.base import SearchSpace
 from enas.tracking import ArchitectureRow, Tracker, initial_state
 from enas.types import Controller, State
 from enas.warm_start import inherit_weights
@@ -126,7 +127,7 @@ def build_search(
         if state is not None:
             search.load_state_dict(state)
         else:
-            tracker.layout()
+            tracker.layout(absent=_absent_tags(config, shared.space))
         if config.resume is not None:
             write_atomically(folder / CONFIG_FILE, text)
         return Run(
@@ -141,6 +142,14 @@ def build_search(
             fresh_tensors=fresh_tensors,
             files=stack.pop_all(),
         )
+
+
+def _absent_tags(config: SearchConfig, space: SearchSpace[Any]) -> set[str]:
+    """Return the tags of TensorBoard's charts that a search will never write."""
+    absent = set() if config.ranking.table is not None else {"ranking/tau"}
+    if not any(decision.kind == "skip" for decision in space.decisions):
+        absent |= {"collapse/skip_share", "collapse/skip_target"}
+    return absent
 
 
 def _make_shared(config: SearchConfig, images: ImageData) -> SharedWeights:

@@ -294,6 +294,16 @@ def test_layout_charts_the_tags_of_a_run(tmp_path: Path) -> None:
     assert read == LAYOUT
 
 
+def test_charts_that_would_stay_empty_are_left_out(tmp_path: Path) -> None:
+    with Tracker(tmp_path, start=None) as tracker:
+        tracker.layout(absent={"ranking/tau", "collapse/skip_share"})  # the skip target is still to come
+    (stored,) = events(tmp_path).Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(stored.tensor_proto.string_val[0])
+    charts = {chart.title for page in layout.category for chart in page.chart}
+    everything = {chart for page in LAYOUT.values() for chart in page}
+    assert everything - charts == {"Kendall's tau with the truth"}
+
+
 def test_a_run_killed_several_times_holds_every_step_once(tmp_path: Path) -> None:
     state: TrackerState | None = None
     for first, last_saved, last in ((1, 3, 5), (4, 4, 9), (5, 8, 8), (9, 10, 11), (11, 12, 12)):
