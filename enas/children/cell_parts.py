@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
 from enas.children.ops import FactorizedReduction, drop_path
-from enas.spaces.micro import NUM_INPUTS, SIDES, Operation
 from enas.spaces.micro import Node as PickedNode
+from enas.spaces.micro import Operation
+from enas.spaces.two_cells import NUM_INPUTS, SIDES
 
 
 @dataclass(frozen=True, kw_only=True)

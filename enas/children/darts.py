@@ -27,8 +27,9 @@ from enas.children.batch_norm import BatchNorm
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import Items, Noise, Shape, rectified_conv1x1, separable_convs
 from enas.children.ops import FactorizedReduction, drop_path
-from enas.spaces.darts import NUM_INPUTS, DartsArchitecture, DartsConfig, Nodes, Operation, reduction_cells
+from enas.spaces.darts import DartsArchitecture, DartsConfig, Nodes, Operation, reduction_cells
 from enas.spaces.darts import Node as PickedNode
+from enas.spaces.two_cells import NUM_INPUTS
 
 DILATION = 2
 

@@ -18,7 +18,8 @@ from enas.children.batch_norm import BatchNorm
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices
 from enas.children.ops import FactorizedReduction
-from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, Operation, loose_items, reduction_cells
+from enas.spaces.micro import MicroArchitecture, MicroConfig, Nodes, Operation, loose_items, reduction_cells
+from enas.spaces.two_cells import NUM_INPUTS
 
 
 class LooseConv(nn.ModuleDict):

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, rectified_conv1x1
 from enas.children.ops import FactorizedReduction
-from enas.spaces.micro import NUM_INPUTS, MicroArchitecture, MicroConfig, Nodes, loose_items, reduction_cells
+from enas.spaces.micro import MicroArchitecture, MicroConfig, Nodes, loose_items, reduction_cells
+from enas.spaces.two_cells import NUM_INPUTS
 
 
 class AuthorsMicroCell(nn.Module):

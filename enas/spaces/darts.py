@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, is_tokens, whole_number
+from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, is_tokens
 from enas.spaces.genotypes import Edge, Genotype, read_genotype
-from enas.spaces.graph import Block, Cell, CellGraph, Chip
+from enas.spaces.graph import CellGraph
+from enas.spaces.two_cells import CELLS, NUM_INPUTS, SIDES, CellNode, TwoCells, draw_cell, read_cells
 from enas.types import IntArray
 
 if TYPE_CHECKING:
@@ -39,48 +40,14 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 """In the authors' order (`PRIMITIVES` of `cnn/genotypes.py`)."""
 
-CELLS = ("normal", "reduce")
-NUM_INPUTS = 2
-"""Of a cell."""
-SIDES = 2
-"""Of a node: items that it picks, and operations."""
 TOKENS_PER_NODE = 3
 
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """A node of a cell: operations[0](item inputs[0]) + operations[1](item inputs[1]).
-
-    Attributes:
-        inputs: two items, ascending; 0 and 1 are the cell's inputs, then come the nodes before this one.
-        operations: one for each.
-    """
-
-    inputs: tuple[int, int]
-    operations: tuple[Operation, Operation]
-
-
+Node = CellNode[Operation]
 Nodes = tuple[Node, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DartsArchitecture:
+class DartsArchitecture(TwoCells[Operation]):
     """One member of the DARTS space: the nodes of both cells."""
-
-    normal: Nodes
-    reduce: Nodes
-
-    def to_json(self) -> dict[str, Any]:
-        """Return `{"normal": [{"inputs": [0, 1], "operations": ["sep_conv_3x3", "skip_connect"]}, ...], "reduce": [...]}`."""
-        return {
-            name: [{"inputs": list(node.inputs), "operations": list(node.operations)} for node in nodes]
-            for name, nodes in zip(CELLS, self.cells, strict=True)
-        }
-
-    @property
-    def cells(self) -> tuple[Nodes, Nodes]:
-        """The normal cell, the reduction cell."""
-        return self.normal, self.reduce
 
 
 def reduction_cells(num_layers: int) -> tuple[int, int]:
@@ -206,12 +173,7 @@ class DartsSpace(SearchSpace[DartsArchitecture]):
 
     def from_json(self, data: dict[str, Any]) -> DartsArchitecture:
         """Read `DartsArchitecture.to_json`. Raises ValueError naming what does not fit."""
-        try:
-            normal, reduce = (tuple(_read_node(record) for record in data[cell]) for cell in CELLS)
-        except (KeyError, TypeError, ValueError) as error:
-            expected = "'normal' and 'reduce', lists of nodes with 'inputs' and 'operations'"
-            raise ValueError(f"darts: expected {expected}, got {data!r}") from error
-        architecture = DartsArchitecture(normal=normal, reduce=reduce)
+        architecture = DartsArchitecture(**read_cells(data, space=self.name))
         self._check(architecture)
         return architecture
 
@@ -282,19 +244,14 @@ class DartsSpace(SearchSpace[DartsArchitecture]):
     def graph(self, architecture: DartsArchitecture) -> CellGraph:
         """Return the drawing: both cells, a block a node."""
         self._check(architecture)
-        return CellGraph(
-            cells=(_drawn_cell("normal cell", architecture.normal), _drawn_cell("reduction cell", architecture.reduce)),
-        )
+        names, nodes = ("normal cell", "reduction cell"), tuple(range(NUM_INPUTS, NUM_INPUTS + self.num_nodes))
+        drawn = (draw_cell(name, cell, outputs=nodes) for name, cell in zip(names, architecture.cells, strict=True))
+        return CellGraph(cells=tuple(drawn))
 
 
 def _pairs(index: int) -> list[tuple[int, int]]:
     """Return what a cell's node may pick, in token order."""
     return list(combinations(range(NUM_INPUTS + index), 2))
-
-
-def _read_node(record: dict[str, Any]) -> Node:
-    (first, second), (first_op, second_op) = record["inputs"], record["operations"]
-    return Node(inputs=(whole_number(first), whole_number(second)), operations=(first_op, second_op))
 
 
 def _nodes_of(cell: str, edges: Sequence[Edge]) -> Nodes:
@@ -306,20 +263,6 @@ def _nodes_of(cell: str, edges: Sequence[Edge]) -> Nodes:
         (low_op, low), (high_op, high) = sorted((first, second), key=lambda edge: edge[1])
         nodes.append(Node(inputs=(low, high), operations=(low_op, high_op)))  # type: ignore[arg-type]  # the space checks names
     return tuple(nodes)
-
-
-def _drawn_cell(name: str, nodes: Nodes) -> Cell:
-    blocks = tuple(
-        Block(
-            label=f"node {index}",
-            chips=tuple(
-                Chip(operation=operation, source=item) for item, operation in zip(node.inputs, node.operations, strict=True)
-            ),
-        )
-        for index, node in enumerate(nodes)
-    )
-    outputs = tuple(range(NUM_INPUTS, NUM_INPUTS + len(nodes)))
-    return Cell(name=name, inputs=("c(k-2)", "c(k-1)"), blocks=blocks, outputs=outputs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, whole_number
-from enas.spaces.graph import Block, Cell, CellGraph, Chip
+from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step
+from enas.spaces.graph import CellGraph
+from enas.spaces.two_cells import CELLS, NUM_INPUTS, SIDES, CellNode, TwoCells, draw_cell, read_cells
 from enas.types import IntArray
 
 if TYPE_CHECKING:
@@ -29,50 +30,15 @@ Operation = Literal["sep3x3", "sep5x5", "avg3x3", "max3x3", "identity"]
 OPERATIONS: tuple[Operation, ...] = ("sep3x3", "sep5x5", "avg3x3", "max3x3", "identity")
 """In the authors' order: the number of an operation in an arc string is its index here."""
 
-CELLS = ("normal", "reduce")
-NUM_INPUTS = 2
-"""Of a cell."""
-SIDES = 2
-"""Of a node: items that it picks, and operations."""
-
 # Order by multiply-adds, then parameters, then additions and comparisons. Holds for every width.
 _COST_RANK: dict[Operation, int] = {"identity": 0, "avg3x3": 1, "max3x3": 1, "sep3x3": 2, "sep5x5": 3}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """A node of a cell: operations[0](item inputs[0]) + operations[1](item inputs[1]).
-
-    Attributes:
-        inputs: items, 0 and 1 the cell's inputs, then the nodes before this one.
-        operations: one for each.
-    """
-
-    inputs: tuple[int, int]
-    operations: tuple[Operation, Operation]
-
-
+Node = CellNode[Operation]
 Nodes = tuple[Node, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MicroArchitecture:
+class MicroArchitecture(TwoCells[Operation]):
     """One member of the micro space: the nodes of both cells."""
-
-    normal: Nodes
-    reduce: Nodes
-
-    def to_json(self) -> dict[str, Any]:
-        """Return `{"normal": [{"inputs": [0, 1], "operations": ["sep3x3", "identity"]}, ...], "reduce": [...]}`."""
-        return {
-            name: [{"inputs": list(node.inputs), "operations": list(node.operations)} for node in nodes]
-            for name, nodes in zip(CELLS, self.cells, strict=True)
-        }
-
-    @property
-    def cells(self) -> tuple[Nodes, Nodes]:
-        """The normal cell, the reduction cell."""
-        return self.normal, self.reduce
 
 
 def loose_items(nodes: Nodes) -> tuple[int, ...]:
@@ -198,12 +164,7 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
 
     def from_json(self, data: dict[str, Any]) -> MicroArchitecture:
         """Read `MicroArchitecture.to_json`. Raises ValueError naming what does not fit."""
-        try:
-            normal, reduce = (tuple(_read_node(record) for record in data[cell]) for cell in CELLS)
-        except (KeyError, TypeError, ValueError) as error:
-            expected = "'normal' and 'reduce', lists of nodes with 'inputs' and 'operations'"
-            raise ValueError(f"micro: expected {expected}, got {data!r}") from error
-        architecture = MicroArchitecture(normal=normal, reduce=reduce)
+        architecture = MicroArchitecture(**read_cells(data, space=self.name))
         self._check(architecture)
         return architecture
 
@@ -232,14 +193,11 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
     def graph(self, architecture: MicroArchitecture) -> CellGraph:
         """Return the drawing: both cells, a block a node."""
         self._check(architecture)
-        return CellGraph(
-            cells=(_drawn_cell("normal cell", architecture.normal), _drawn_cell("reduction cell", architecture.reduce)),
+        names = ("normal cell", "reduction cell")
+        drawn = (
+            draw_cell(name, nodes, outputs=loose_items(nodes)) for name, nodes in zip(names, architecture.cells, strict=True)
         )
-
-
-def _read_node(record: dict[str, Any]) -> Node:
-    (first, second), (first_op, second_op) = record["inputs"], record["operations"]
-    return Node(inputs=(whole_number(first), whole_number(second)), operations=(first_op, second_op))
+        return CellGraph(cells=tuple(drawn))
 
 
 @dataclass(frozen=True)
@@ -287,19 +245,6 @@ def _picks_that_leave_one(num_nodes: int) -> list[tuple[int, int]]:
             chosen.append(item)
         picks.append((chosen[0], chosen[1]))
     return picks
-
-
-def _drawn_cell(name: str, nodes: Nodes) -> Cell:
-    blocks = tuple(
-        Block(
-            label=f"node {index}",
-            chips=tuple(
-                Chip(operation=operation, source=item) for item, operation in zip(node.inputs, node.operations, strict=True)
-            ),
-        )
-        for index, node in enumerate(nodes)
-    )
-    return Cell(name=name, inputs=("c(k-2)", "c(k-1)"), blocks=blocks, outputs=loose_items(nodes))
 
 
 @dataclass(frozen=True, kw_only=True)
