@@ -404,7 +404,7 @@ def test_search_stopped_in_any_step_ends_as_an_undisturbed_one(step, tmp_path, i
 
 @pytest.mark.parametrize(
     ("strategy", "paths"),
-    [*product(sorted(STRATEGIES), ("controller", "uniform")), *product(["enas"], set(PATHS) - {"controller", "uniform"})],
+    [*product(sorted(STRATEGIES), ("controller", "uniform")), *product(["enas"], sorted(set(PATHS) - {"controller", "uniform"}))],
 )
 def test_search_stopped_again_and_again_ends_as_an_undisturbed_one(strategy, paths, tmp_path, images, undisturbed):
     config = small_config(**STRATEGIES[strategy], paths=paths)

@@ -101,7 +101,7 @@ class RankedRun:
             own.tau_in_words(),
             f"{other.tau:.2f}",
             f"{own.spearman:.2f}",
-            *(f"{100 * own.regrets[k]:.2f}" for k in TOP),
+            *(f"{abs(100 * own.regrets[k]):.2f}" for k in TOP),  # at least 0, but for rounding
             f"{own.precision:.0%}",
             f"{own.mean_truth:.2%}",
         )
