@@ -342,7 +342,7 @@ def refused(source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         ("--warm-start young", "--warm-start: expected a run that has saved a checkpoint, got young, which has none yet"),
         (
             "--warm-start foreign",
-            "--warm-start: expected the folder of a run, got foreign, where --space: expected one of macro,",
+            "--warm-start: expected the folder of a run, got foreign, where --space: expected one of darts, macro,",
         ),
         ("--warm-start sick", "--warm-start sick: classifier.weight: expected finite numbers, got nan"),
     ],

@@ -188,7 +188,7 @@ class NasBench201Config(ChildConfig):
 
     text_mark: ClassVar[str] = "~"
     filters: int = 16
-    """Channels C of the first stage, at least 1; the second and third have twice and four times as many."""
+    """Channels C of the first stage, at least 2; the second and third have twice and four times as many."""
     cells_per_stage: int = 5
     """Cells N of each of the three stages, at least 1."""
     affine: bool = True
@@ -196,9 +196,9 @@ class NasBench201Config(ChildConfig):
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("filters", "cells_per_stage"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name, least in (("filters", 2), ("cells_per_stage", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 
     def make_space(self) -> NasBench201Space:
         """Return the search space."""

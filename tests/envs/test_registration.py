@@ -209,6 +209,8 @@ def test_mask_offers_exactly_the_choices_of_each_decision(env_id):
 def test_masked_action_ends_the_episode_or_raises_if_asked(env_id):
     env, strict, vector = make(env_id), make(env_id, on_masked="raise"), make_vector(env_id, 1, on_masked="raise")
     num_choices = runner_of(env).shared.space.num_choices
+    if len(set(num_choices.tolist())) == 1:
+        pytest.skip("all decisions have the same choices, so that none is ever masked")
     position = int(np.argmin(num_choices))
     for each in (env, strict, vector):
         each.reset(seed=0)

@@ -152,9 +152,9 @@ def test_slow_sampling_raises_the_share_of_the_loop(bench, monkeypatch):
 
     draw = ControllerPaths.draw
 
-    def slow(self: ControllerPaths, num_paths: int) -> object:
+    def slow(self: ControllerPaths) -> object:
         time.sleep(0.2)
-        return draw(self, num_paths)
+        return draw(self)
 
     monkeypatch.setattr(ControllerPaths, "draw", slow)
     pairs, _ = BENCHMARKS["loop-share"].measure(bench)

@@ -113,7 +113,7 @@ def test_drawing_leaves_out_edges_that_are_none():
         (lambda: SPACE.from_json({"operations": ["nothing"] * 6}), "expected operations out of none, .* got 'nothing'"),
         (lambda: SPACE.from_json({}), "nasbench201: expected 'operations', a list of 6 names"),
         (lambda: SPACE.of_official_index(15_625), r"expected an index in 0\.\.15624, got 15625"),
-        (lambda: NasBench201Config(filters=0), "filters: expected at least 1, got 0"),
+        (lambda: NasBench201Config(filters=1), "filters: expected at least 2, got 1"),
         (lambda: NasBench201Config(cells_per_stage=0), "cells_per_stage: expected at least 1, got 0"),
     ],
 )
