@@ -30,14 +30,14 @@ def check_render_mode(mode: object) -> None:
 
 
 def render_rows(runner: Runner, mode: str, num_envs: int) -> list[str | npt.NDArray[np.uint8]]:
-    """Render the last step's architectures; before the first step, the smallest architecture of the space."""
+    """Render the last step's architectures; before the first step, the space's first: that of zeros as tokens."""
     rows = [None] * num_envs if runner.last is None else zip(*runner.last, strict=True)
     return [render_row(runner.space, row, mode) for row in rows]
 
 
 def render_row(space: SearchSpace[Any], last: tuple[IntArray, float] | None, mode: str) -> str | npt.NDArray[np.uint8]:
-    """Render an architecture, tokens (D,), with its reward; for None, the smallest of the space."""
-    architecture = space.smallest() if last is None else space.decode(last[0])
+    """Render an architecture, tokens (D,), with its reward; for None, that of zeros as tokens."""
+    architecture = space.decode(np.zeros_like(space.num_choices) if last is None else last[0])
     title = "not run yet" if last is None else f"reward {last[1]:.4f}"
     graph = space.graph(architecture)
     return f"{title}\n{to_ansi(graph)}" if mode == "ansi" else drawing_array(graph, title=title)

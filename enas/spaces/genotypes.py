@@ -85,12 +85,13 @@ def _read_concat(name: str, node: ast.expr) -> Sequence[int]:
     """Return the items as they were written; a range is not spelled out, since it may be of any length."""
     is_range = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and not node.keywords
     values = [_literal(argument) for argument in node.args] if is_range and isinstance(node, ast.Call) else _literal(node)
-    if isinstance(values, list | tuple) and all(type(value) is int for value in values):
-        try:
-            return range(*values) if is_range else list(values)
-        except (TypeError, ValueError):
-            pass
-    raise ValueError(f"{name}: expected a list of items or range(first, end), got {ast.unparse(node)[:_SHOWN]}")
+    mistake = f"{name}: expected a list of items or range(first, end), got {ast.unparse(node)[:_SHOWN]}"
+    if not (isinstance(values, list | tuple) and all(type(value) is int for value in values)):
+        raise ValueError(mistake)
+    try:
+        return range(*values) if is_range else list(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(mistake) from error
 
 
 def _literal(node: ast.expr) -> Any:
