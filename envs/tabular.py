@@ -12,15 +12,13 @@ from typing import Any, ClassVar, get_args
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 
 from enas.configs import Phase
 from enas.spaces.base import SearchSpace
 from enas.spaces.nasbench201 import NasBench201Space
 from enas.tables import BenchmarkTable, Epochs, load_table
 from enas.types import FloatArray, IntArray
-from envs.one_step import BoolArray, Observation, ended_infos, first_seed, observation_space
+from envs.one_step import Observation, OneStepVectorEnv, observation_space
 from envs.rendering import RENDER_MODES, check_render_mode, render_rows
 
 COST_EPOCHS = 12
@@ -139,7 +137,7 @@ class TabularEnv(gym.Env[Any, Any]):
         return render_rows(self.runner, self.render_mode, 1)[0]
 
 
-class TabularVectorEnv(VectorEnv[Any, Any, Any]):
+class TabularVectorEnv(OneStepVectorEnv[TableRunner]):
     """`TabularEnv` for N architectures at once, which one index into the table's arrays looks up.
 
     Every step ends all N episodes and starts the next ones at once (SAME_STEP autoreset): what the table says is in
@@ -150,12 +148,6 @@ class TabularVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: N, the architectures of a step.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": list(RENDER_MODES),
-        "render_fps": 4,
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-    }
-
     def __init__(
         self,
         table: BenchmarkTable,
@@ -165,42 +157,7 @@ class TabularVectorEnv(VectorEnv[Any, Any, Any]):
         epochs: Epochs = 200,
         render_mode: str | None = None,
     ) -> None:
-        check_render_mode(render_mode)
-        if num_envs < 1:
-            raise ValueError(f"num_envs: expected at least 1, got {num_envs}")
-        self.num_envs = num_envs
-        self.render_mode = render_mode
-        self.runner = TableRunner(table, data=data, epochs=epochs)
-        self.single_observation_space = observation_space()
-        self.single_action_space = gym.spaces.MultiDiscrete(self.runner.space.num_choices)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start episodes; of several seeds the first counts."""
-        first = first_seed(seed)
-        super().reset(seed=first)
-        self.runner.reset(seed=first, options=options)
-        return self._observations(), {}
-
-    def step(self, actions: IntArray) -> tuple[Observation, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
-        """Look N architectures up, integers (N, 6)."""
-        if np.shape(actions)[:1] != (self.num_envs,):
-            raise ValueError(f"actions: expected {self.num_envs} architectures, got an array of shape {np.shape(actions)}")
-        rewards, info = self.runner.step(actions)
-        ends = np.ones(self.num_envs, dtype=np.bool_)
-        return self._observations(), rewards, ends, ~ends, ended_infos(info, self.num_envs)
-
-    def _observations(self) -> Observation:
-        return np.zeros((self.num_envs, 1), dtype=np.float32)
-
-    def render(self) -> tuple[Any, ...] | None:
-        """Return a picture of each architecture of the last step; see `TabularEnv.render`."""
-        if self.render_mode is None:
-            return None
-        return tuple(render_rows(self.runner, self.render_mode, self.num_envs))
+        super().__init__(TableRunner(table, data=data, epochs=epochs), num_envs=num_envs, render_mode=render_mode)
 
 
 def make_table_env(*, table: str, data: str = "cifar10", epochs: Epochs = 200, render_mode: str | None = None) -> TabularEnv:
