@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from controllers.enas import EnasConfig
+from controllers.configs import EnasConfig
 from controllers.evolution import EvolutionConfig
 from controllers.uniform import UniformConfig
 from enas.spaces.base import SearchSpace

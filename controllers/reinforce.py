@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from controllers.enas import EnasConfig
+from controllers.configs import EnasConfig
 from controllers.lstm import LSTMPolicy, PolicyOutput
 from enas.seeding import derive_generator
 from enas.spaces.base import SearchSpace

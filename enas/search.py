@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,43 +23,17 @@ from enas.collapse import CollapseMonitor, choice_entropy, measure_proposals
 from enas.configs import CollapseConfig, Phase, ScheduleConfig
 from enas.draw import drawing_array
 from enas.errors import SearchFailed, Stopped
-from enas.failures import LIMITS, STEEP, Failure, describe, failures
-from enas.paths import PathRule
+from enas.failures import LIMITS, Failure, describe, failures
 from enas.spaces.base import SearchSpace
 from enas.system import memory_metrics
 from enas.tracking import ArchitectureRow, Tracker
+from enas.trainers import SearchEnv, Stateful, Trainer
 from enas.types import Controller, FloatArray, IntArray, State
 
 LOG_EVERY = 50
 """Environment steps of a phase after which its metrics are written; they are also written where the phase ends."""
 NUM_PICTURES = 20
 """How often in a search the policy's choices and a drawing go to TensorBoard."""
-
-
-class SearchEnv(Protocol):
-    """What the search needs of a Gymnasium vector environment (SAME_STEP autoreset, measurements in `final_info`)."""
-
-    num_envs: int
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Switch the phase by `options={"phase": ...}`."""
-        ...
-
-    def step(self, actions: IntArray) -> tuple[Any, FloatArray, Any, Any, dict[str, Any]]:
-        """Run architectures, integers (num_envs, D)."""
-        ...
-
-
-class Stateful(Protocol):
-    """Anything whose state belongs in the checkpoint."""
-
-    def state_dict(self) -> State:
-        """Return every piece of mutable state."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        ...
 
 
 @dataclass
@@ -92,10 +66,9 @@ class Search:
 
     Args:
         space: names the decisions, draws architectures.
-        shared_envs: M slots, as many as `paths` draws; stepped `shared_steps` times an epoch in phase `shared`.
+        trainer: trains the shared weights, `shared_steps` times an epoch.
         controller_envs: N slots; stepped `schedule.controller_steps` times an epoch in phase `controller`.
         controller: proposes architectures and learns from their rewards.
-        paths: draws the architectures that share a training step.
         schedule: see `ScheduleConfig`.
         shared_steps: training steps of an epoch.
         epochs: of the whole search.
@@ -113,10 +86,9 @@ class Search:
         self,
         *,
         space: SearchSpace[Any],
-        shared_envs: SearchEnv,
+        trainer: Trainer,
         controller_envs: SearchEnv,
         controller: Controller,
-        paths: PathRule,
         schedule: ScheduleConfig,
         shared_steps: int,
         epochs: int,
@@ -135,10 +107,9 @@ class Search:
         self.epochs = epochs
         self.tracker = tracker
         self.position = Position()
-        self.shared_envs = shared_envs
+        self.trainer = trainer
         self.controller_envs = controller_envs
-        self._paths = paths
-        self._parts: dict[str, Stateful] = {"controller": controller, "paths": paths, **parts}
+        self._parts: dict[str, Stateful] = {"controller": controller, **trainer.parts, **parts}
         self._save = save
         self._on_step = on_step
         self._should_stop = should_stop
@@ -164,23 +135,24 @@ class Search:
     def _shared_phase(self) -> None:
         if not self.schedule.trains_in(self.position.epoch):
             return
-        envs = self.shared_envs
-        envs.reset(options={"phase": "shared"})
+        self.trainer.start()
+        learns = self.schedule.measures_in(self.position.epoch)
         while self.position.shared_steps < self.shared_steps:
-            paths = self._paths.draw()
-            envs.reset(options={"loss_weights": paths.loss_weights})
-            _, rewards, _, _, infos = envs.step(paths.tokens)
-            measured = infos["final_info"]
-            failed = failures(measured["train_loss"], measured["train_accuracy"])
-            self._collect("shared/loss", [measured["train_loss"].sum() / paths.loss_weights.sum()])
-            self._collect("shared/accuracy", measured["train_accuracy"])
-            self._collect("shared/grad_norm", measured["grad_norm"][:1])
-            self._collect("shared/lr", measured["learning_rate"][:1])
-            if not any(failed) and not np.isfinite(measured["grad_norm"][0]):
-                failed = [STEEP] * len(failed)
-            self._record("shared", paths.tokens, rewards, measured["train_accuracy"], failed)
+            trained = self.trainer.step(progress=self._training_progress(), learns=learns)
+            self._collect("shared/loss", [trained.loss])
+            self._collect("shared/accuracy", trained.accuracy)
+            self._collect("shared/grad_norm", [trained.grad_norm])
+            self._collect("shared/lr", [trained.learning_rate])
+            for name, value in trained.metrics.items():
+                self._collect(f"controller/{name}", [value])
+            self._record("shared", trained.tokens, trained.rewards, trained.accuracy, trained.failed)
             self.position.shared_steps += 1
             self._after_step("shared", self.position.shared_steps, self.shared_steps)
+
+    def _training_progress(self) -> float:
+        """Return the share of the search's training steps that are done, in [0, 1)."""
+        epochs_done, epochs = (sum(map(self.schedule.trains_in, range(count))) for count in (self.position.epoch, self.epochs))
+        return (epochs_done * self.shared_steps + self.position.shared_steps) / (epochs * self.shared_steps)
 
     def _controller_phase(self) -> None:
         if not self.schedule.measures_in(self.position.epoch):

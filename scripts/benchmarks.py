@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from controllers.enas import EnasConfig
+from controllers.configs import EnasConfig
 from enas.measure import NUM_WARMUP_PAIRS, Pairs, Side, seconds, time_pairs, timed_calls
 from enas.memory_peak import memory_peak
 from enas.paths import ControllerPaths

@@ -39,6 +39,7 @@ from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights
 from enas.spaces.base import SearchSpace
 from enas.tracking import ArchitectureRow, Tracker, initial_state
+from enas.trainers import PathTrainer
 from enas.types import Controller, State
 from enas.warm_start import inherit_weights
 from envs.vector import SharedWeightVectorEnv
@@ -249,12 +250,11 @@ def _make_search(
     paths = PATHS[config.paths](shared.space, controller, num_paths=config.shared.paths_per_step, seed=config.seed)
     search = Search(
         space=shared.space,
-        shared_envs=SharedWeightVectorEnv(shared, num_envs=paths.num_paths, phase="shared"),
+        trainer=PathTrainer(SharedWeightVectorEnv(shared, num_envs=paths.num_paths, phase="shared"), paths),
         controller_envs=SharedWeightVectorEnv(
             shared, num_envs=config.schedule.architectures_per_step, reward=reward, phase="controller"
         ),
         controller=controller,
-        paths=paths,
         schedule=config.schedule,
         shared_steps=shared.steps_per_epoch,
         epochs=config.epochs,

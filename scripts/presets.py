@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from controllers.enas import EnasConfig
+from controllers.configs import EnasConfig
 from controllers.evolution import EvolutionConfig
 from controllers.uniform import UniformConfig
 from enas.configs import (

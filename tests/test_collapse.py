@@ -16,7 +16,7 @@ from scipy.stats import entropy as scipy_entropy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import enas.search
-from controllers.enas import EnasConfig
+from controllers.configs import EnasConfig
 from controllers.reinforce import skip_divergence
 from enas.children.cost import Cost
 from enas.collapse import COLLAPSED, LEANING, CollapseMonitor, choice_entropy, find_alarm, is_settled, measure_proposals
@@ -33,6 +33,7 @@ from enas.spaces.micro import MicroConfig
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
 from enas.spaces.sampling import sample_uniform
 from enas.tracking import LAYOUT, Tracker
+from enas.trainers import PathTrainer
 from enas.types import FloatArray, IntArray, PathBatch, State
 from scripts.build import build_search
 from scripts.presets import ControllerSettings, SearchConfig
@@ -365,10 +366,9 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         with Tracker(folder, start=state and state["tracker"]) as tracker:
             search = Search(
                 space=CELLS,
-                shared_envs=PayingEnvs(()),
+                trainer=PathTrainer(PayingEnvs(()), NoPaths()),
                 controller_envs=PayingEnvs(paid),
                 controller=config.make(CELLS, seed=0),
-                paths=NoPaths(),
                 schedule=ScheduleConfig(controller_steps=10, architectures_per_step=20, checkpoint_minutes=0),
                 shared_steps=0,
                 epochs=6,

@@ -22,6 +22,7 @@ from enas.search import Position, Search
 from enas.spaces.macro import OPERATIONS, MacroConfig
 from enas.spaces.sampling import sample_uniform
 from enas.tracking import Tracker
+from enas.trainers import PathTrainer
 from enas.types import FloatArray, IntArray, PathBatch, Rollout, State
 from scripts.build import Run, build_search, derive_answer
 from scripts.presets import ControllerSettings, SearchConfig
@@ -139,10 +140,9 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         trackers.append(Tracker(tmp_path, start=None))
         search = Search(
             space=SPACE,
-            shared_envs=RecordingEnvs("shared", 2, log),
+            trainer=PathTrainer(RecordingEnvs("shared", 2, log), paths or FirstArchitectures()),
             controller_envs=RecordingEnvs("controller", 3, log),
             controller=controller,
-            paths=paths or FirstArchitectures(),
             schedule=ScheduleConfig(**{"controller_steps": 2, "architectures_per_step": 3, **schedule}),
             shared_steps=shared_steps,
             epochs=epochs,

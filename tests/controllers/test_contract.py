@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from controllers import CONTROLLERS
-from controllers.enas import EnasConfig
+from controllers.configs import EnasConfig
 from enas.spaces.macro import MacroSpace
 
 SETTINGS = {"enas": EnasConfig(hidden=16, learning_rate=0.01, tanh_constant=2.5)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from controllers.enas import EnasConfig
+from controllers.configs import EnasConfig
 from controllers.reinforce import ReinforceController, reinforce_loss, skip_divergence
 from enas.spaces.macro import MacroSpace
 from enas.spaces.sampling import sample_uniform

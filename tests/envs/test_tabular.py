@@ -26,6 +26,7 @@ from enas.search import Search
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Space
 from enas.tables import BenchmarkTable, load_table
 from enas.tracking import Tracker
+from enas.trainers import PathTrainer
 from enas.types import Controller
 from envs.tabular import TabularEnv, TabularVectorEnv
 
@@ -274,10 +275,9 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
         with Tracker(folder, start=None) as tracker:
             Search(
                 space=SPACE,
-                shared_envs=many,
+                trainer=PathTrainer(many, UniformPaths(SPACE, controller, seed=seed)),
                 controller_envs=many,
                 controller=controller,
-                paths=UniformPaths(SPACE, controller, seed=seed),
                 schedule=ScheduleConfig(controller_steps=steps, architectures_per_step=20),
                 shared_steps=0,
                 epochs=2,

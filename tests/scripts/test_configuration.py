@@ -16,7 +16,7 @@ from PIL import Image
 import scripts.retrain
 import scripts.search
 from controllers import CONTROLLERS
-from controllers.enas import EnasConfig
+from controllers.configs import EnasConfig
 from controllers.evolution import EvolutionConfig
 from enas.configs import AugmentConfig, RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
 from enas.datasets import DATASETS
