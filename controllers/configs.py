@@ -1,10 +1,11 @@
-"""The settings of the ENAS controller; apart from its code so that the command line does not wait for PyTorch."""
+"""The settings of the strategies whose code needs PyTorch; apart from it so that the command line does not wait for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from controllers.base import ControllerConfig
 from enas.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnasConfig:
+class EnasConfig(ControllerConfig):
     """LSTM policy learned by REINFORCE; defaults are the authors' CIFAR-10 macro search."""
 
     hidden: int = 64

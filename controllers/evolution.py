@@ -27,13 +27,14 @@ from typing import Any, Literal
 import numpy as np
 
 from controllers.archive import Archive, as_rows, nominate
+from controllers.base import ControllerConfig
 from enas.spaces.base import SearchSpace
 from enas.spaces.sampling import crossover, mutate, mutate_one, sample_uniform
 from enas.types import FloatArray, IntArray, Rollout, State
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvolutionConfig:
+class EvolutionConfig(ControllerConfig):
     """Options of both kinds of evolution; each names the kind that reads it, where only one does."""
 
     kind: Literal["aging", "generational"] = "aging"

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from controllers.archive import Archive, nominate
+from controllers.base import ControllerConfig
 from enas.spaces.base import SearchSpace
 from enas.spaces.sampling import sample_uniform
 from enas.types import FloatArray, IntArray, Rollout, State
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniformConfig:
+class UniformConfig(ControllerConfig):
     """Options of random search."""
 
     archive_size: int = 100

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 State = dict[str, Any]
 """Checkpoint state: only tensors, numbers, strings, lists, tuples and dicts (what `weights_only` loading takes)."""
 
@@ -57,6 +58,21 @@ class PathBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Relaxation:
+    """A weighted mixture of operations in place of one architecture (Liu et al. 2019, eq. 2).
+
+    Rows and choices are those of `SearchSpace.mixed_operations`.
+
+    Attributes:
+        weights: float (R, K), the factor of each operation's output in the sum that takes the operation's place.
+        active: boolean (R, K), which operations run; the others add nothing and have no gradient. At least one a row.
+    """
+
+    weights: FloatArray
+    active: BoolArray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What measuring N architectures on held-out examples gave.
 
@@ -95,4 +111,47 @@ class Controller(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        ...
+
+
+@runtime_checkable
+class GradientController(Controller, Protocol):
+    """A strategy that learns from the loss's gradient with respect to a mixture's weights; rewards teach it nothing.
+
+    Attributes:
+        level: `bilevel` takes that gradient on a validation minibatch, before each step of the shared weights; `single` on the
+            training minibatch, in the same pass as theirs.
+        order: 1, or 2 for a gradient through one step of the shared weights (Liu et al. 2019, eq. 7); 2 is bilevel.
+    """
+
+    level: Literal["bilevel", "single"]
+    order: Literal[1, 2]
+
+    def relax(self, progress: float) -> Relaxation:
+        """Return the mixture of the next training step.
+
+        Args: progress: the share of the search's training steps that are done, in [0, 1).
+        """
+        ...
+
+    def descend(self, gradient: FloatArray) -> dict[str, float]:
+        """Learn from the gradient (R, K) of the loss with respect to the weights of the relaxation returned last.
+
+        Returns: the metrics of this update, without a prefix. Raises: ValueError for one that is not finite or does not fit.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainingLearner(Controller, Protocol):
+    """A strategy that may learn from the rewards of training steps too (single-level optimisation).
+
+    Attributes:
+        learns_in_training: whether it does; its `update` then teaches it nothing.
+    """
+
+    learns_in_training: bool
+
+    def update_in_training(self, rollout: Rollout, rewards: FloatArray) -> dict[str, float]:
+        """Learn from the accuracies (M,) that the paths of a training step had on the training minibatch; see `update`."""
         ...

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from controllers.base import ControllerConfig
 from controllers.configs import EnasConfig
 from controllers.evolution import EvolutionConfig
 from controllers.uniform import UniformConfig
@@ -103,11 +104,20 @@ class SearchConfig:
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
         self._check_schedule()
-        PATHS[self.paths].count(self.child.make_space(), self.shared.paths_per_step)
+        self._check_strategy()
         require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
         has_table = self.space == "nasbench201"
         expected = "none, since there are tables of the space nasbench201 only"
         require(self.ranking.table is None or has_table, "ranking.table", f"{expected}, not of {self.space}", self.ranking.table)
+
+    def _check_strategy(self) -> None:
+        space = self.child.make_space()
+        PATHS[self.paths].count(space, self.shared.paths_per_step)
+        settings: ControllerConfig = getattr(self.controller, self.strategy)
+        try:
+            settings.check_search(space, paths=self.paths, kind=self.schedule.kind)
+        except ValueError as error:
+            raise ValueError(f"strategy: {self.strategy} does not fit, {error}") from error
 
     def _check_schedule(self) -> None:
         warmup = self.schedule.warmup_epochs

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from enas.types import BoolArray
+
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
@@ -67,6 +69,21 @@ class Child(nn.Module, ABC):
             carry: what the previous batch's `Output.carry` held, for recurrent children.
             generator: CPU generator that dropout masks are drawn from; needed in training mode only.
         """
+
+    def forward_mixture(
+        self, x: Tensor, weights: Tensor, active: BoolArray, *, generator: torch.Generator | None = None
+    ) -> Output:
+        """Run a mixture: at each place the sum of the active operations' outputs, each times its weight.
+
+        Args:
+            x: one minibatch.
+            weights: float (R, K) on the network's device, as in `SearchSpace.mixed_operations`; gradients flow through them.
+            active: (R, K), operations that run.
+            generator: as in `forward`.
+
+        Raises: ValueError unless a network overrides this.
+        """
+        raise ValueError(f"{type(self).__name__}: expected a network that runs mixtures, got one that runs single architectures")
 
     def evaluate_many(self, x: Tensor, architectures: Sequence[Any]) -> list[Output]:
         """Run several architectures on the same batch; a child may override this with a grouped computation."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 
 from enas.spaces.graph import Drawing, Graph, GraphNode
-from enas.types import Architecture, IntArray
+from enas.types import Architecture, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from enas.children.base import Child
@@ -94,6 +94,19 @@ class Step:
     anchor: AnchorRule = "none"
 
 
+@dataclass(frozen=True, kw_only=True)
+class MixedOperation:
+    """A place in a network where one operation out of several stands; a mixture puts a weighted sum of all of them there.
+
+    Attributes:
+        name: unique in its space, such as `edge_0_1`.
+        choices: the operations' labels; all mixed operations of a space have as many.
+    """
+
+    name: str
+    choices: tuple[str, ...]
+
+
 class SearchSpace(ABC, Generic[ArchitectureT]):
     """The set of architectures that a list of decisions spans.
 
@@ -102,12 +115,17 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         decisions: in token order.
         steps: the LSTM steps that answer them.
         idle_choices: labels of the `op` choices that have no weights, such as `identity`; by default none is known.
+        mixed_operations: R places for mixtures of K operations, for strategies that learn by gradients; empty where networks of
+            the space have no mixtures.
+        why_no_mixture: the reason then, as the end of "expected a space with mixtures, but ...".
     """
 
     name: str
     decisions: tuple[Decision, ...]
     steps: tuple[Step, ...]
     idle_choices: frozenset[str] = frozenset()
+    mixed_operations: tuple[MixedOperation, ...] = ()
+    why_no_mixture: str = "its network runs one architecture at a time"
 
     @abstractmethod
     def decode(self, tokens: Sequence[int] | IntArray) -> ArchitectureT:
@@ -136,6 +154,15 @@ class SearchSpace(ABC, Generic[ArchitectureT]):
         Raises: ValueError unless a space overrides this: only the sandwich rule needs it.
         """
         raise ValueError(f"{self.name} names no largest architecture")
+
+    def discretize(self, weights: FloatArray) -> ArchitectureT:
+        """Return the architecture that a mixture stands for: of each sum the operation with the largest weight, by and large.
+
+        Args: weights: (R, K), finite, rows and columns as in `mixed_operations`.
+        Raises: ValueError for weights that do not fit, or for a space without mixtures.
+        """
+        del weights
+        raise ValueError(f"{self.name}: expected a space with mixtures, but {self.why_no_mixture}")
 
     @property
     def num_choices(self) -> IntArray:
