@@ -2,7 +2,8 @@
 
 `aging`: regularized evolution (Real et al. 2019, arXiv 1802.01548, algorithm 1). The best of a random sample of the population
 has a child by one mutation; the child enters, the oldest member leaves. Departures: children come in batches, all of one
-population; the paper's choice among three mutations (identity, hidden state, operation) is one decision changed, all alike.
+population; the paper's choice among three mutations (identity, hidden state, operation) is one decision changed, all alike; some
+children may be crossovers of the winners of two tournaments instead (`aging_crossover`; none by default).
 
 `generational`: the search of SPOS (Guo et al. 2020, arXiv 1904.00420, algorithm 1). The `parents` best of the earlier parents and
 of the generation just measured give the next one: half by mutation of each decision with a small probability, half by uniform
@@ -14,6 +15,9 @@ are trained, on one validation minibatch, and then a stored reward is stale (the
 the highest of many noisy ones). In `aging` a reward dies with its member. `generational` would keep a lucky parent for ever, so
 with `reevaluate_parents` a generation spends some of its evaluations on its own parents, and selection compares rewards of one
 generation only. Over frozen weights and a noiseless reward, turn it off for the algorithm as published.
+
+Both kinds propose an architecture again that was measured before, more and more often as they converge. Where rewards stay true
+that is waste, and `avoid_duplicates` varies such children again.
 
 `propose` never moves the search on, for paths of shared-weight training are drawn by it too; only `update` does.
 """
@@ -28,6 +32,7 @@ import numpy as np
 
 from controllers.archive import Archive, as_rows, nominate
 from controllers.base import ControllerConfig
+from controllers.novelty import Novelty
 from enas.spaces.base import SearchSpace
 from enas.spaces.sampling import crossover, mutate, mutate_one, sample_uniform
 from enas.types import FloatArray, IntArray, Rollout, State
@@ -49,6 +54,9 @@ class EvolutionConfig(ControllerConfig):
     parents: int = 10
     """Generational: the best architectures that the next generation is made from; fewer than the population."""
 
+    aging_crossover: float = 0.0
+    """Aging: share of children made by crossover of the winners of two tournaments, in [0, 1]; the others are mutants."""
+
     crossover_fraction: float = 0.5
     """Generational: share of children made by crossover of two parents, in [0, 1]; the others are mutants."""
 
@@ -57,6 +65,10 @@ class EvolutionConfig(ControllerConfig):
 
     reevaluate_parents: bool = True
     """Generational: measure the parents anew in each generation, for shared weights that move or noisy rewards."""
+
+    avoid_duplicates: bool = False
+    """Vary children until they are architectures that were never measured, as long as the space has any; the parents that
+    `reevaluate_parents` measures anew are exempt."""
 
     archive_size: int = 100
     """How many of the best distinct architectures are remembered as candidates beyond the population."""
@@ -68,7 +80,7 @@ class EvolutionConfig(ControllerConfig):
         for name in ("population", "sample", "parents", "archive_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("crossover_fraction", "mutation_probability"):
+        for name in ("aging_crossover", "crossover_fraction", "mutation_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
         if self.kind == "generational" and self.parents >= self.population:
@@ -95,6 +107,7 @@ class EvolutionController:
         self._rng = np.random.default_rng(seed)
         self._population = _Aging(space, config) if config.kind == "aging" else _Generations(space, config)
         self._archive = Archive(capacity=config.archive_size, num_decisions=len(space.decisions))
+        self._novelty = Novelty(space) if config.avoid_duplicates else None
         self._num_updates = 0
 
     def propose(self, num_architectures: int) -> Rollout:
@@ -102,7 +115,14 @@ class EvolutionController:
 
         Returns: a rollout without log_prob and entropy, for evolution has no distribution in closed form.
         """
-        return Rollout(tokens=self._population.children(num_architectures, self._rng))
+        tokens = self._children(num_architectures)
+        if self._novelty is not None:
+            self._novelty.renew(tokens, self._children, self._rng)
+        self._population.put_parents_among(tokens, self._rng)
+        return Rollout(tokens=tokens)
+
+    def _children(self, num_children: int) -> IntArray:
+        return self._population.children(num_children, self._rng)
 
     def update(self, rollout: Rollout, rewards: FloatArray) -> dict[str, float]:
         """Take evaluated architectures, in order, into the population; any will do, not only those proposed last.
@@ -119,6 +139,8 @@ class EvolutionController:
         """
         self._archive.add(rollout.tokens, rewards)
         self._population.add(rollout.tokens, rewards)
+        if self._novelty is not None:
+            self._novelty.add(rollout.tokens)
         self._num_updates += 1
         tokens, values = self._population.members()
         return {
@@ -142,8 +164,8 @@ class EvolutionController:
         return nominate(self._space, ranked, num_candidates, seed=self._seed, num_updates=self._num_updates)
 
     def state_dict(self) -> State:
-        """Return kind, seed, generator, population, archive and the number of updates."""
-        return {
+        """Return kind, seed, generator, population, archive, number of updates and, to avoid duplicates, what was measured."""
+        state: State = {
             "kind": self._kind,
             "seed": self._seed,
             "rng": self._rng.bit_generator.state,
@@ -151,13 +173,20 @@ class EvolutionController:
             "population": self._population.state_dict(),
             "archive": self._archive.state_dict(),
         }
+        return state if self._novelty is None else {**state, "measured": self._novelty.rows()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned. Raises ValueError where another kind, or another space, saved it."""
+        """Restore what `state_dict` returned. Raises ValueError where another kind, or another space, saved it.
+
+        A state that was saved without `avoid_duplicates` knows of measured architectures those in population and archive.
+        """
         if state["kind"] != self._kind:
             raise ValueError(f"kind: expected the state of {self._kind} evolution, got {state['kind']}")
         self._archive.load_state_dict(state["archive"])
         self._population.load_state_dict(state["population"])
+        if self._novelty is not None:
+            known = np.concatenate([self._archive.best(), self._population.members()[0]])
+            self._novelty.load_rows(state.get("measured", known))
         self._rng.bit_generator.state = state["rng"]
         self._seed = int(state["seed"])
         self._num_updates = int(state["num_updates"])
@@ -211,9 +240,21 @@ class _Aging:
     def children(self, num_children: int, rng: np.random.Generator) -> IntArray:
         if len(self._alive) < self._config.population:
             return sample_uniform(self._space, num_children, rng)
-        drawn = rng.integers(len(self._alive), size=(num_children, self._config.sample))
-        winners = drawn[np.arange(num_children), self._alive.rewards[drawn].argmax(axis=1)]
-        return mutate_one(self._space, self._alive.tokens[winners], rng)
+        first = self._winners(num_children, rng)
+        mutants = mutate_one(self._space, first, rng)
+        if not self._config.aging_crossover:
+            return mutants
+        is_cross = rng.random((num_children, 1)) < self._config.aging_crossover
+        return np.where(is_cross, crossover(first, self._winners(num_children, rng), rng), mutants)
+
+    def put_parents_among(self, children: IntArray, rng: np.random.Generator) -> None:
+        """Do nothing: a member that is measured once dies with its reward."""
+
+    def _winners(self, num_tournaments: int, rng: np.random.Generator) -> IntArray:
+        """Return the best of `sample` random members for each tournament, (num_tournaments, D)."""
+        drawn = rng.integers(len(self._alive), size=(num_tournaments, self._config.sample))
+        winners: IntArray = self._alive.tokens[drawn[np.arange(num_tournaments), self._alive.rewards[drawn].argmax(axis=1)]]
+        return winners
 
     def add(self, tokens: IntArray, rewards: FloatArray) -> None:
         self._alive.append(tokens, rewards)
@@ -248,10 +289,7 @@ class _Generations:
         first, second = parents[rng.integers(len(parents), size=(2, num_children))]
         mutants = mutate(self._space, first, rng, probability=self._config.mutation_probability)
         is_cross = rng.random((num_children, 1)) < self._config.crossover_fraction
-        children = np.where(is_cross, crossover(first, second, rng), mutants)
-        if self._config.reevaluate_parents:
-            self._put_parents_among(children, rng)
-        return children
+        return np.where(is_cross, crossover(first, second, rng), mutants)
 
     def add(self, tokens: IntArray, rewards: FloatArray) -> None:
         self._measured.append(tokens, rewards)
@@ -273,12 +311,14 @@ class _Generations:
         self._measured.load_state_dict(state["measured"])
         self.generation = int(state["generation"])
 
-    def _put_parents_among(self, children: IntArray, rng: np.random.Generator) -> None:
+    def put_parents_among(self, children: IntArray, rng: np.random.Generator) -> None:
         """Replace some children in place by the parents that this generation has not measured yet.
 
         The evaluations left in the generation are slots, one for each such parent, and a proposal draws slots at random. So a
         generation measures all of its parents, and a single proposed path, for training, is not always the same parent.
         """
+        if not self._config.reevaluate_parents or not len(self._parents):
+            return
         measured = set(map(tuple, self._measured.tokens.tolist()))
         pending = [row for row in self._parents.best().tolist() if tuple(row) not in measured]
         slots = rng.permutation(self._config.population - len(self._measured))[: len(children)]

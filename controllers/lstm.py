@@ -33,10 +33,12 @@ class PolicyOutput:
     Attributes:
         tokens: int64 (N, D).
         logits: float (N, D, C), C the largest number of choices; -inf where a decision has fewer.
+        states: float (N, S, H), the LSTM's output of each step; None where the tokens were drawn.
     """
 
     tokens: Tensor
     logits: Tensor
+    states: Tensor | None = None
 
     @cached_property
     def log_probs(self) -> Tensor:
@@ -45,9 +47,14 @@ class PolicyOutput:
         return choices_first.log_softmax(dim=0).movedim(0, -1)
 
     @property
+    def choice_log_probs(self) -> Tensor:
+        """Float (N, D): log-probability of each token, given the ones before it."""
+        return self.log_probs.gather(-1, self.tokens[..., None])[..., 0]
+
+    @property
     def log_prob(self) -> Tensor:
         """Float (N,): log-probability of each architecture."""
-        return self.log_probs.gather(-1, self.tokens[..., None])[..., 0].sum(dim=-1)
+        return self.choice_log_probs.sum(dim=-1)
 
     @property
     def entropy(self) -> Tensor:
@@ -219,7 +226,7 @@ class LSTMPolicy(nn.Module):
         logits = h.new_full((*tokens.shape, self.max_choices), -torch.inf)
         for group in self._plan.groups:
             logits[:, group.columns, : group.num_choices] = self._logits(group, h, keys)
-        return PolicyOutput(tokens=tokens, logits=logits)
+        return PolicyOutput(tokens=tokens, logits=logits, states=h)
 
     def _attention(self, vocabulary: str) -> _Attention:
         attention = self.attentions[vocabulary]

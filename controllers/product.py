@@ -25,6 +25,14 @@ def uniform_table(space: SearchSpace[Any]) -> FloatArray:
     return table
 
 
+def softmax(logits: FloatArray, mask: BoolArray) -> FloatArray:
+    """Return the distributions (D, C) of logits (D, C), zero outside the mask."""
+    shifted = np.where(mask, logits, -np.inf)
+    weights = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+    probabilities: FloatArray = weights / weights.sum(axis=1, keepdims=True)
+    return probabilities
+
+
 def sample_product(probabilities: FloatArray, num_architectures: int, rng: np.random.Generator) -> Rollout:
     """Draw architectures, with their log-probabilities and the product's entropy, in nats.
 
@@ -41,7 +49,7 @@ def sample_product(probabilities: FloatArray, num_architectures: int, rng: np.ra
 def log_prob(probabilities: FloatArray, tokens: IntArray) -> FloatArray:
     """Return the log-probability of each architecture, (N,), nats, for tokens int64 (N, D)."""
     chosen = probabilities[np.arange(len(probabilities)), tokens]  # (N, D)
-    total: FloatArray = np.log(chosen).sum(axis=1)
+    total: FloatArray = np.log(np.maximum(chosen, _TINY)).sum(axis=1)
     return total
 
 
@@ -66,4 +74,5 @@ def likely_architectures(probabilities: FloatArray, num_architectures: int, *, s
     return np.array(list(dict.fromkeys(rows))[:num_architectures], dtype=np.int64).reshape(-1, len(probabilities))
 
 
+_TINY = np.finfo(np.float64).tiny  # in place of a probability that is too small for a number
 _ROUNDS = 20  # batches drawn at most in the search for distinct candidates

@@ -34,9 +34,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """`yes`, `no` or `not shown`: whether the search beat random architectures."""
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
-            return "not shown"
-        return "yes" if self.interval[0] > 0 else "no"
+        return verdict_of(self.interval)
 
     def in_words(self, subject: str = "the search") -> str:
         """Return the verdict on a subject as a sentence with its figures, in percentage points."""
@@ -69,6 +67,13 @@ def compare(searched: Sequence[float], random: Sequence[float]) -> Comparison:
     )
 
 
+def verdict_of(interval: tuple[float, float] | None) -> str:
+    """Return what the interval of a difference shows: `yes` above zero, `no` below, `not shown` with zero or without one."""
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return "not shown"
+    return "yes" if interval[0] > 0 else "no"
+
+
 def deviation(values: Sequence[float]) -> float:
     """Return the sample standard deviation; NaN for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
@@ -81,11 +86,28 @@ def welch_interval(first: Sequence[float], second: Sequence[float]) -> tuple[flo
     if np.ptp(first) == 0 and np.ptp(second) == 0:
         difference = float(np.mean(first) - np.mean(second))
         return difference, difference
+    difference = float(np.mean(first) - np.mean(second))
+    error, freedom = _welch_error(first, second)
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    return difference - half, difference + half
+
+
+def welch_p_value(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return the two-sided p-value of mean(first) = mean(second) (Welch 1947); None where a side has fewer than two values."""
+    if min(len(first), len(second)) < 2:
+        return None
+    difference = float(np.mean(first) - np.mean(second))
+    if np.ptp(first) == 0 and np.ptp(second) == 0:
+        return float(difference == 0)
+    error, freedom = _welch_error(first, second)
+    return float(2 * stats.t.sf(abs(difference) / error, freedom))
+
+
+def _welch_error(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Return the standard error of the difference of means, and its degrees of freedom."""
     variances = [deviation(values) ** 2 / len(values) for values in (first, second)]  # of the means
     freedom = sum(variances) ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(variances, (first, second), strict=True))
-    difference = float(np.mean(first) - np.mean(second))
-    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(variances))
-    return difference - half, difference + half
+    return math.sqrt(sum(variances)), freedom
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -6,10 +6,12 @@ Every class is frozen and checks itself; a field's docstring is its help on the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal, get_args
 
 BatchNormMode = Literal["batch", "running", "recalibrated"]
+CostName = Literal["flops", "latency", "parameters"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Phase = Literal["shared", "controller", "both"]
 Precision = Literal["fp32", "bf16"]
@@ -164,6 +166,71 @@ class ScheduleConfig:
     def measures_in(self, epoch: int) -> bool:
         """Whether architectures are measured, and the controller updated, in an epoch, counted from 0."""
         return epoch >= self.warmup_epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What an architecture may cost; costs are those of its own network, at the width and depth of the search.
+
+    The reward that weighs a cost is that of MnasNet (Tan et al. 2019, eq. 2 and 3, arXiv 1807.11626).
+    """
+
+    cost: CostName | None = None
+    """Cost that --reward cost_product weighs against accuracy: weights, multiply-adds for one image, or milliseconds of a forward
+    pass on this device; None for none."""
+    target: float | None = None
+    """Cost T, in that unit, at which the reward is the accuracy itself."""
+    exponent: float = -0.07
+    """w of the reward accuracy * (cost / T)^w; -.07 takes twice the cost for 5 percent more accuracy, relatively (MnasNet, which
+    has -1 where being below T is no gain)."""
+    soft: bool = True
+    """Whether a cost below T raises the reward, too; otherwise w is 0 there."""
+    max_parameters: int | None = None
+    """Most weights; an architecture with more earns nothing and is no answer. None for no limit."""
+    max_flops: int | None = None
+    """Most multiply-adds for one image; None for no limit."""
+    max_latency: float | None = None
+    """Most milliseconds of a forward pass; None for no limit."""
+    latency_batch: int = 1
+    """Images of the forward pass whose latency is measured."""
+    latency_repeats: int = 15
+    """Forward passes, after warm-up, whose median is the latency."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        names = get_args(CostName)
+        require(self.cost is None or self.cost in names, "cost", f"one of {', '.join(names)} or None", repr(self.cost))
+        if self.cost is None:
+            require(self.target is None, "target", "None without a cost", self.target)
+        else:
+            sound = self.target is not None and 0 < self.target < inf
+            require(sound, "target", f"a number above 0, the {self.cost} to aim at", self.target)
+        require(-inf < self.exponent < 0, "exponent", "a number below 0", self.exponent)
+        for name in ("max_parameters", "max_flops", "max_latency"):
+            most = getattr(self, name)
+            require(most is None or 0 < most < inf, name, "a number above 0 or None", most)
+        for name in ("latency_batch", "latency_repeats"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+
+    @property
+    def limits(self) -> dict[CostName, float]:
+        """The hard limits, by the cost that they are of."""
+        limits = {name: getattr(self, f"max_{name}") for name in get_args(CostName)}
+        return {name: most for name, most in limits.items() if most is not None}
+
+    @property
+    def costs(self) -> tuple[CostName, ...]:
+        """The costs that have to be measured; first the one that is weighed or, without one, limited."""
+        weighed = () if self.cost is None else (self.cost,)
+        return tuple(dict.fromkeys((*weighed, *self.limits)))
+
+    def require_reward(self, reward: str) -> None:
+        """Refuse a reward that does not fit. Raises ValueError."""
+        if reward == "cost_product":
+            expected = f"{', '.join(get_args(CostName))} with the reward cost_product, which weighs it against accuracy"
+            require(self.cost is not None, "objective.cost", expected, self.cost)
+        else:
+            require(self.cost is None, "objective.cost", f"none with the reward {reward}; cost_product weighs it", self.cost)
 
 
 @dataclass(frozen=True, kw_only=True)

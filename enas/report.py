@@ -63,15 +63,19 @@ def write_report(
     verdict: str | None,
     looked_up: Sequence[str] = (),
     warning: str | None = None,
+    front: Sequence[str] = (),
 ) -> None:
     """Write `report.md` of a run folder: drawing, answer, tables, verdict, and what each file is.
 
-    Args: looked_up: lines of Markdown on what a benchmark's table says of the answer. warning: that the search ended with.
+    Args:
+        looked_up: lines of Markdown on what a benchmark's table says of the answer.
+        warning: that the search ended with.
+        front: lines of Markdown on the Pareto front of accuracy and a cost, where the search had an objective.
     """
     lines = [f"# {heading}", "", f"![the searched architecture]({ANSWER}.svg)", ""]
     size = f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds for one image"
     lines += [
-        f"Shared-weight accuracy on the whole validation set: {answer.candidate.valid_accuracy:.2%}; {size}.",
+        f"Shared-weight accuracy on the whole validation set: {answer.candidate.valid_accuracy:.2%}; {size}{latency_of(answer)}.",
         "",
         "```",
         answer.text,
@@ -84,6 +88,7 @@ def write_report(
         lines += ["Trained from scratch on equal terms:", "", *table, "", BEST_ERROR_NOTE, ""]
     if verdict is not None:
         lines += [f"**{verdict}**", ""]
+    lines += front
     if warning is not None:
         lines += [f"Warning: {warning}", ""]
     lines += [
@@ -93,11 +98,18 @@ def write_report(
         f"| `{ANSWER}.safetensors` | its part of the shared weights |",
         "| `architectures.jsonl` | every architecture that was run: tokens, reward, phase |",
         "| `metrics.jsonl`, `tb/` | the curves, as lines of JSON and for TensorBoard |",
+        *(["| `pareto.json`, `pareto.svg`, `pareto.png` | the Pareto front |"] if front else []),
         *(["| `retrain/*/` | each training from scratch: `result.json`, and `tb/` with its curves |"] if rows else []),
         "| `config.yaml` | every setting; `--config` replays it |",
         "",
     ]
     write_atomically(folder / "report.md", "\n".join(lines))
+
+
+def latency_of(answer: Answer) -> str:
+    """Return the latency of an answer as the end of a list, empty where it was not measured."""
+    latency = answer.candidate.costs.get("latency")
+    return "" if latency is None else f", {latency:.3f} ms"
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -43,7 +43,7 @@ class Position:
     Attributes:
         epoch: epochs completed.
         shared_steps, controller_steps: environment steps completed in the epoch under way.
-        num_architectures: architectures run so far, trained or measured; the x axis of all metrics.
+        num_architectures: architectures run so far, trained or measured; a mixture counts as one; the x axis of all metrics.
         num_measured: architectures measured for rewards so far, the budget that strategies are compared on.
         num_failed: architectures that failed so far, in training or when measured (see `enas.failures`).
         failed_in_a_row: of each phase and kind of failure, how many training steps or measured architectures failed since one of
@@ -80,6 +80,7 @@ class Search:
         collapse: looks at the latest proposals; None for one with default settings.
         monitor: told, at the end of each epoch that trains and at the start where none does, how many epochs are complete and
             whether nothing trains the weights from now on; returns metrics by tag, moves nothing of the search.
+        costs: names of what the controller's environments tell of an architecture's cost, to be recorded.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Search:
         should_stop: Callable[[], bool] = lambda: False,
         collapse: CollapseMonitor | None = None,
         monitor: Callable[[int, bool], Mapping[str, float]] = lambda _, __: {},
+        costs: Sequence[str] = (),
     ) -> None:
         self.space = space
         self.controller = controller
@@ -115,6 +117,7 @@ class Search:
         self._should_stop = should_stop
         self.collapse = collapse or CollapseMonitor(space, CollapseConfig())
         self._monitor = monitor
+        self._costs = tuple(costs)
         self._window: dict[str, list[float]] = {}  # measurements since the last log
         self._proposed: list[list[int]] = []  # tokens proposed in this epoch's controller phase
         self._last_save = self._last_log = time.monotonic()
@@ -145,7 +148,7 @@ class Search:
             self._collect("shared/lr", [trained.learning_rate])
             for name, value in trained.metrics.items():
                 self._collect(f"controller/{name}", [value])
-            self._record("shared", trained.tokens, trained.rewards, trained.accuracy, trained.failed)
+            self._record("shared", trained.tokens, trained.rewards, trained.accuracy, trained.failed, {})
             self.position.shared_steps += 1
             self._after_step("shared", self.position.shared_steps, self.shared_steps)
 
@@ -173,16 +176,26 @@ class Search:
             self.position.best_reward = best if self.position.best_reward is None else max(best, self.position.best_reward)
             accuracies = infos["final_info"]["accuracy"]
             failed = failures(infos["final_info"].get("loss", rewards), accuracies)  # a table has no losses
-            self._record("controller", rollout.tokens, rewards, accuracies, failed)
+            costs = {name: infos["final_info"][name] for name in self._costs}
+            for name, values in costs.items():
+                self._collect(f"controller/cost_{name}", values)
+            self._record("controller", rollout.tokens, rewards, accuracies, failed, costs)
             self.position.controller_steps += 1
             self._after_step("controller", self.position.controller_steps, self.schedule.controller_steps)
 
     def _record(
-        self, phase: Phase, tokens: IntArray, rewards: FloatArray, accuracies: FloatArray, failed: Sequence[Failure | None]
+        self,
+        phase: Phase,
+        tokens: IntArray,
+        rewards: FloatArray,
+        accuracies: FloatArray,
+        failed: Sequence[Failure | None],
+        costs: Mapping[str, FloatArray],
     ) -> None:
+        """Count what a step ran, and write its architectures down; a mixture, which has no tokens, is none."""
         first = self.position.num_architectures
-        self.position.num_architectures += len(tokens)
-        rows = zip(tokens.tolist(), rewards.tolist(), accuracies.tolist(), failed, strict=True)
+        self.position.num_architectures += len(failed)
+        rows = zip(tokens.tolist(), rewards.tolist(), accuracies[: len(tokens)].tolist(), failed[: len(tokens)], strict=True)
         self.tracker.architectures(
             ArchitectureRow(
                 index=first + offset,
@@ -193,15 +206,17 @@ class Search:
                 reward=reward,
                 accuracy=accuracy,
                 failure=failure,
+                costs={name: float(values[offset]) for name, values in costs.items()},
             )
             for offset, (row, reward, accuracy, failure) in enumerate(rows)
         )
         self._count_failures(phase, tokens, failed)
 
     def _count_failures(self, phase: Phase, tokens: IntArray, failed: Sequence[Failure | None]) -> None:
-        """Count architectures that failed; raise SearchFailed where one is the last that may."""
+        """Count what failed; raise SearchFailed where it is the last that may. Args: tokens: none of a mixture."""
         self.position.num_failed += sum(failure is not None for failure in failed)
-        outcomes = list(zip(tokens, failed, strict=True))
+        rows = list(tokens) or [None]
+        outcomes = list(zip(rows, failed, strict=True))
         if phase == "shared":  # the paths of a step fail together: one that fails takes the step with it
             outcomes = [next((outcome for outcome in outcomes if outcome[1] is not None), outcomes[0])]
         in_a_row = self.position.failed_in_a_row[phase]
@@ -212,8 +227,8 @@ class Search:
             in_a_row[failure] = in_a_row.get(failure, 0) + 1
             if in_a_row[failure] >= LIMITS[failure]:
                 what = "training steps" if phase == "shared" else "measurements"
-                architecture = describe(self.space, self.space.decode(row))
-                raise SearchFailed(f"{in_a_row[failure]} {what} in a row failed, the last with {failure}: {architecture}")
+                name = f"{self.space.name} mixture" if row is None else describe(self.space, self.space.decode(row))
+                raise SearchFailed(f"{in_a_row[failure]} {what} in a row failed, the last with {failure}: {name}")
 
     def _after_step(self, phase: Phase, done: int, total: int) -> None:
         if done % LOG_EVERY == 0 or done == total:

@@ -1,6 +1,6 @@
-"""The shared weights: one supernet with its optimizer and data streams, trained path by path and asked for rewards.
+"""The shared weights: one supernet with its optimizer and data streams, trained by paths or mixtures and asked for rewards.
 
-Everything random is a function of (seed, step), so the only state is the weights, the optimizer's moments and two counters.
+Everything random is a function of (seed, step), so the only state is the weights, the optimizer's moments and three counters.
 Weights outside the sampled paths have no gradient: no decay, no momentum, no optimizer cost. (The authors' L2 term also shrinks
 inactive weights; that is left out.) Training and evaluation share no graph, so no gradient passes from a reward to the weights.
 """
@@ -8,16 +8,15 @@ inactive weights; that is left out.) Training and evaluation share no graph, so 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from enas.children.base import Child, copy_inherited
+from enas.children.base import Child, Output, copy_inherited
 from enas.children.batch_norm import (
     batch_norms,
     batch_statistics,
@@ -33,31 +32,14 @@ from enas.datasets.batches import Batch, BatchStream
 from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
 from enas.failures import describe, none_if_out_of_memory
+from enas.mixtures import first_order, mixture_weights, next_step, second_order
 from enas.optimization import guarded_step, make_sgd
 from enas.schedules import cosine_restarts
 from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig, SearchSpace
-from enas.types import Evaluation, PathBatch, State
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainMetrics:
-    """What one shared step gave, still on the device.
-
-    Attributes:
-        loss: float (M,), each path's weight times its `training_loss` in nats (an auxiliary head's part and the penalty are in
-            it): their sum is what the step descends. A path that did not fit in memory has NaN here and as its accuracy.
-        accuracy: float (M,), fraction of the training minibatch that each path got right.
-        grad_norm: scalar, L2 norm of the gradient before clipping.
-        failed: boolean scalar: a loss or the norm was not finite, so the step moved nothing.
-        learning_rate: of this step.
-    """
-
-    loss: Tensor
-    accuracy: Tensor
-    grad_norm: Tensor
-    failed: Tensor
-    learning_rate: float
+from enas.train_metrics import MixtureGradient, MixtureMetrics, TrainMetrics
+from enas.types import Evaluation, PathBatch, Relaxation, State
+from enas.validation import even_chunk, on_device, shuffled
 
 
 class SharedWeights:
@@ -97,7 +79,7 @@ class SharedWeights:
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.memory_format = memory_format or choose_memory_format(self.device)
-        self._train, self._valid = _on(data.train, self.device), _on(_shuffled(data.valid), self.device)
+        self._train, self._valid = on_device(data.train, self.device), on_device(shuffled(data.valid), self.device)
         self._mean, self._std = data.mean, data.std
         self._augmentation = augmentation
         self.reset(seed)
@@ -107,6 +89,7 @@ class SharedWeights:
         self.seed = seed
         self.num_train_steps = 0
         self.num_evaluations = 0
+        self.num_architecture_gradients = 0
         child = self.child_config.make_child(image_shape=self.image_shape, num_classes=self.num_classes)
         child.reset_parameters(derive_generator(seed, "weights"))
         self.child: Child = child.to(self.device).to(memory_format=self.memory_format)
@@ -121,6 +104,11 @@ class SharedWeights:
         self.train_stream = self._stream(self._train, "train", self.config.batch_size, self._augmentation)
         self.calibration_stream = self._stream(self._train, "recalibration", self.config.batch_size, None)
         self.valid_stream = self._stream(self._valid, "valid", self.config.valid_batch_size, None)
+        size = min(self.config.batch_size, len(self._valid))
+        self.architecture_streams = {
+            "train": self._stream(self._train, "architecture train", self.config.batch_size, self._augmentation),
+            "valid": self._stream(self._valid, "architecture valid", size, None),
+        }
         self.steps_per_epoch = self.config.steps_per_epoch or self.train_stream.num_batches
 
     def _stream(self, split: ImageSplit, name: str, batch_size: int, augmentation: Augmentation | None) -> BatchStream:
@@ -156,31 +144,104 @@ class SharedWeights:
         generator = derive_generator(self.seed, "dropout", self.num_train_steps)
         averages = read_averages(self._norms)
         self.optimizer.zero_grad(set_to_none=True)
-        results = [
-            self._accumulate_gradient(batch, self.space.decode(row), weight, generator)
-            for row, weight in zip(paths.tokens, paths.loss_weights.tolist(), strict=True)
-        ]
+        results = []
+        for row, weight in zip(paths.tokens, paths.loss_weights.tolist(), strict=True):
+            architecture = self.space.decode(row)
+            run = partial(self.child, batch.images, architecture, generator=generator)
+            results.append(self._accumulate_gradient(run, batch, weight=weight, what=partial(describe, self.space, architecture)))
         loss, accuracy = (torch.stack(values) for values in zip(*results, strict=True))
         learning_rate = self.learning_rate
+        grad_norm, failed = self._move(loss, averages)
+        return TrainMetrics(loss=loss, accuracy=accuracy, grad_norm=grad_norm, failed=failed, learning_rate=learning_rate)
+
+    def _move(self, losses: Tensor, averages: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the step that gradients were accumulated for, or put averages back; return the norm and whether it failed."""
         grad_norm, failed = guarded_step(
             self.optimizer,
             self._weights,
-            loss,
-            learning_rate=learning_rate,
+            losses,
+            learning_rate=self.learning_rate,
             grad_clip=self.config.grad_clip,
             undo=lambda failed: undo_averages(failed, self._norms, averages),
         )
         self.num_train_steps += 1
-        return TrainMetrics(loss=loss, accuracy=accuracy, grad_norm=grad_norm, failed=failed, learning_rate=learning_rate)
+        return grad_norm, failed
+
+    def mixture_step(self, relaxation: Relaxation) -> MixtureMetrics:
+        """Train a mixture on one minibatch, as `train_step` trains paths; also return the gradient of its weights.
+
+        Operations that are not active have no gradient: no decay, no momentum.
+
+        Raises: ValueError where the network has no mixtures.
+        """
+        self._set_training(True)
+        batch = self.train_stream.batch(self.num_train_steps)
+        generator = derive_generator(self.seed, "dropout", self.num_train_steps)
+        averages = read_averages(self._norms)
+        self.optimizer.zero_grad(set_to_none=True)
+        mixture = mixture_weights(relaxation, self._weights[0])
+        run = partial(self.child.forward_mixture, batch.images, mixture, relaxation.active, generator=generator)
+        loss, accuracy = self._accumulate_gradient(run, batch, weight=1.0, what=self._name_mixture)
+        gradient = torch.zeros_like(mixture) if mixture.grad is None else mixture.grad
+        learning_rate = self.learning_rate
+        grad_norm, failed = self._move(loss + 0 * gradient.sum(), averages)
+        return MixtureMetrics(
+            loss=loss,
+            accuracy=accuracy,
+            grad_norm=grad_norm,
+            failed=failed,
+            learning_rate=learning_rate,
+            gradient=gradient,
+        )
+
+    def architecture_gradient(
+        self, relaxation: Relaxation, *, split: Literal["train", "valid"] = "valid", order: Literal[1, 2] = 1
+    ) -> MixtureGradient:
+        """Return the loss's gradient with respect to a mixture's weights on a minibatch; weights and moments stay as they are.
+
+        BatchNorm takes the minibatch's statistics and records none; there is no dropout. The next call reads the next minibatch.
+
+        Args: split: of the minibatch. order: 2 looks through one step of SGD on the next training minibatch, see `enas.mixtures`.
+        Raises: ValueError where the network has no mixtures.
+        """
+        batch = self.architecture_streams[split].batch(self.num_architecture_gradients)
+        self.num_architecture_gradients += 1
+        self._set_training(False)
+        mixture = mixture_weights(relaxation, self._weights[0])
+
+        def run(images: Tensor, mixture: Tensor) -> Output:
+            with autocast(self.device, self.precision):
+                return self.child.forward_mixture(images, mixture, relaxation.active)
+
+        def compute() -> MixtureGradient:
+            if order == 1:
+                return first_order(run, mixture, self._weights, batch)
+            step = next_step(self.optimizer, learning_rate=self.learning_rate, grad_clip=self.config.grad_clip)
+            ahead = self.train_stream.batch(self.num_train_steps)
+            return second_order(run, mixture, self._weights, batch, ahead=ahead, step=step)
+
+        with batch_statistics(self._norms):
+            result = none_if_out_of_memory(compute)
+        if result is not None:
+            return result
+        self._warn_of_memory(self._name_mixture(), "no gradient of its weights")
+        nan = torch.full_like(mixture, torch.nan)
+        return MixtureGradient(gradient=nan, loss=nan[0, 0], accuracy=nan[0, 0])
+
+    def _name_mixture(self) -> str:
+        return f"{self.space.name} mixture"
 
     def _accumulate_gradient(
-        self, batch: Batch, architecture: Any, weight: float, generator: torch.Generator
+        self, run: Callable[[], Output], batch: Batch, *, weight: float, what: Callable[[], str]
     ) -> tuple[Tensor, Tensor]:
-        """Add one path's weighted gradient; return its weighted loss and its accuracy, NaN both where it does not fit."""
+        """Add one forward pass's weighted gradient; return its weighted loss and its accuracy, NaN both where it does not fit.
+
+        Args: run: the forward pass on the minibatch. what: names what is run, for the warning.
+        """
 
         def compute() -> tuple[Tensor, Tensor]:
             with autocast(self.device, self.precision):
-                output = self.child(batch.images, architecture, generator=generator)
+                output = run()
             loss = training_loss(output, batch.labels, aux_weight=self.config.aux_weight)
             (weight * loss).backward()  # type: ignore[no-untyped-call]
             return weight * loss.detach(), minibatch_accuracy(output, batch.labels)
@@ -188,12 +249,12 @@ class SharedWeights:
         result = none_if_out_of_memory(compute)
         if result is not None:
             return result
-        self._warn_of_memory(architecture, "training step skipped")
+        self._warn_of_memory(what(), "training step skipped")
         nan = torch.full((), torch.nan, device=self.device)
         return nan, nan
 
-    def _warn_of_memory(self, architecture: Any, consequence: str) -> None:
-        warnings.warn(f"out of memory, {consequence}: {describe(self.space, architecture)}", RuntimeWarning, stacklevel=2)
+    def _warn_of_memory(self, what: str, consequence: str) -> None:
+        warnings.warn(f"out of memory, {consequence}: {what}", RuntimeWarning, stacklevel=2)
 
     def evaluate(self, architectures: Sequence[Any]) -> Evaluation:
         """Measure architectures on validation minibatches, as rewards are; the next call reads the next minibatches.
@@ -260,7 +321,7 @@ class SharedWeights:
         result = none_if_out_of_memory(compute)
         if result is not None:
             return result
-        self._warn_of_memory(architecture, "not measured")
+        self._warn_of_memory(describe(self.space, architecture), "not measured")
         return torch.full((1, 2), torch.nan, device=self.device), 0
 
     def _score(self, architectures: Sequence[Any], batches: Iterable[Batch]) -> tuple[Tensor, int]:
@@ -323,6 +384,7 @@ class SharedWeights:
             "seed": self.seed,
             "num_train_steps": self.num_train_steps,
             "num_evaluations": self.num_evaluations,
+            "num_architecture_gradients": self.num_architecture_gradients,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -332,23 +394,4 @@ class SharedWeights:
         self.optimizer.load_state_dict(state["optimizer"])
         self.num_train_steps = state["num_train_steps"]
         self.num_evaluations = state["num_evaluations"]
-
-
-def even_chunk(split: ImageSplit, most: int) -> int:
-    """Return a chunk size of at most `most` that cuts a split into pieces of nearly equal size.
-
-    BatchNorm's batch statistics on a short last piece would be another measurement than on the rest.
-    """
-    pieces = -(-len(split) // most)
-    return int(np.ceil(len(split) / pieces))
-
-
-def _on(split: ImageSplit, device: torch.device) -> ImageSplit:
-    """Return a split on a device, so that several streams over it share one copy there."""
-    return ImageSplit(images=split.images.to(device), labels=split.labels.to(device))
-
-
-def _shuffled(split: ImageSplit) -> ImageSplit:
-    """Return a split in a fixed random order: pieces of a split sorted by class would have odd batch statistics."""
-    order = torch.randperm(len(split), generator=derive_generator(0, "validation order"))
-    return ImageSplit(images=split.images[order], labels=split.labels[order])
+        self.num_architecture_gradients = state.get("num_architecture_gradients", 0)  # not in checkpoints of before mixtures

@@ -12,9 +12,10 @@ Not covered: anything that is written once and whole, such as checkpoints, drawi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict
@@ -29,6 +30,8 @@ from enas.types import FloatArray
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+ARCHITECTURES = "architectures.jsonl"
+"""The file of a run with a line for each evaluation of an architecture."""
 LAYOUT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "Reward": {"reward": ("controller/reward", "controller/reward_best", "controller/baseline", "search/best_so_far")},
     "Shared weights": {
@@ -45,6 +48,11 @@ LAYOUT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "skip connections and their target": ("collapse/skip_share", "collapse/skip_target"),
         "settled, alarm": ("collapse/settled", "collapse/alarm"),
         "entropy of each decision": ("entropy/.*",),
+    },
+    "Cost": {
+        "parameters": ("controller/cost_parameters",),
+        "multiply-adds": ("controller/cost_flops",),
+        "latency, ms": ("controller/cost_latency",),
     },
     "Speed": {"architectures per second": ("time/architectures_per_s",), "shared steps per second": ("time/shared_steps_per_s",)},
 }
@@ -81,7 +89,7 @@ class ArchitectureRow:
     """A line of `architectures.jsonl`: one evaluation of one architecture.
 
     Attributes:
-        index: counts the rows of a run from 0.
+        index: counts what a run has run from 0: architectures, which have a row each, and trained mixtures, which have none.
         epoch: from 0.
         phase: `shared`, `controller` or `derive`.
         step: number of architectures evaluated before this update and by it.
@@ -89,6 +97,7 @@ class ArchitectureRow:
         reward: what the controller learns from; the floor where the architecture failed.
         accuracy: fraction in [0, 1]; NaN, written as null, for an architecture that did not fit in memory.
         failure: how it failed (see `enas.failures`); a line of one that did not has no such field.
+        costs: what its network costs, by name; a line without measured costs has no such field.
     """
 
     index: int
@@ -99,6 +108,7 @@ class ArchitectureRow:
     reward: float
     accuracy: float
     failure: str | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return the line's fields as JSON types, also where they were given as NumPy's."""
@@ -111,6 +121,8 @@ class ArchitectureRow:
             "reward": float(self.reward),
             "accuracy": float(self.accuracy),
         }
+        if self.costs:  # JSON knows no infinite latency
+            row["costs"] = {name: float(cost) if math.isfinite(cost) else None for name, cost in self.costs.items()}
         return row if self.failure is None else {**row, "failure": self.failure}
 
 
@@ -127,7 +139,7 @@ class Tracker:
 
     def __init__(self, run_dir: Path, *, start: TrackerState | None) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
-        metrics, architectures = run_dir / "metrics.jsonl", run_dir / "architectures.jsonl"
+        metrics, architectures = run_dir / "metrics.jsonl", run_dir / ARCHITECTURES
         if start is None:
             _require_absent(metrics, architectures)
         else:
@@ -266,7 +278,9 @@ class Tracker:
                 name: {chart: tags for chart, tags in page.items() if not set(tags) <= set(absent)}
                 for name, page in LAYOUT.items()
             }
-            charts = {name: {chart: ["Multiline", list(tags)] for chart, tags in page.items()} for name, page in pages.items()}
+            charts = {
+                name: {chart: ["Multiline", list(tags)] for chart, tags in page.items()} for name, page in pages.items() if page
+            }
             self._events.write(lambda writer: writer.add_custom_scalars(charts))
             self._has_layout = True
 

@@ -1,4 +1,4 @@
-"""What a training step of the shared weights is in a search: sampled paths.
+"""What a training step of the shared weights is in a search: sampled paths, or a mixture of all operations.
 
 A search asks its trainer for one step after the other and writes down what each gave; it knows nothing of paths.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from enas.failures import STEEP, Failure, failures
 from enas.paths import PathRule
-from enas.types import FloatArray, IntArray, State
+from enas.train_metrics import MixtureGradient
+from enas.types import FloatArray, GradientController, IntArray, Rollout, State, TrainingLearner
+
+if TYPE_CHECKING:
+    from enas.shared_weights import SharedWeights
 
 
 class SearchEnv(Protocol):
@@ -47,12 +51,13 @@ class Trained:
     """What one training step gave.
 
     Attributes:
-        tokens: int64 (M, D), the architectures that were trained, for the record; (0, D) where none was by itself.
-        rewards, accuracy: (M,); fractions of the training minibatch.
+        tokens: int64 (M, D), the architectures that were trained, for the record; (0, D) where a mixture was.
+        rewards: (M,), what the strategy would learn from.
+        accuracy: (M,), or (1,) of a mixture; fractions of the training minibatch.
         loss: what the step descended, nats; NaN or infinite where it failed.
         grad_norm: L2 norm of the weights' gradient before clipping.
         learning_rate: of the weights in this step.
-        failed: how each of the M failed, or None.
+        failed: how each of the M failed, or the mixture, or None.
         metrics: what the strategy learned in the step, by name without a group; nothing where it learned nothing.
     """
 
@@ -92,21 +97,25 @@ class Trainer(Protocol):
 class PathTrainer:
     """Trains the paths that a rule draws.
 
-    Args: envs: as many slots as the rule draws paths. paths: the rule.
+    Args:
+        envs: as many slots as the rule draws paths.
+        paths: the rule.
+        learner: a strategy that may learn from the accuracies of its paths on the training minibatch; None for none.
     """
 
-    def __init__(self, envs: SearchEnv, paths: PathRule) -> None:
+    def __init__(self, envs: SearchEnv, paths: PathRule, *, learner: TrainingLearner | None = None) -> None:
         self.parts: Mapping[str, Stateful] = {"paths": paths}
         self._envs = envs
         self._paths = paths
+        self._learner = learner if learner is not None and learner.learns_in_training else None
 
     def start(self) -> None:
         """Switch the environments to phase `shared`."""
         self._envs.reset(options={"phase": "shared"})
 
     def step(self, *, progress: float, learns: bool) -> Trained:
-        """Train the paths of one draw; see `Trainer.step`."""
-        del progress, learns
+        """Train the paths of one draw; see `Trainer.step`. From a step that failed nothing is learned."""
+        del progress
         paths = self._paths.draw()
         self._envs.reset(options={"loss_weights": paths.loss_weights})
         _, rewards, _, _, infos = self._envs.step(paths.tokens)
@@ -115,6 +124,9 @@ class PathTrainer:
         grad_norm = float(measured["grad_norm"][0])
         if not any(failed) and not np.isfinite(grad_norm):
             failed = [STEEP] * len(failed)
+        metrics: Mapping[str, float] = {}
+        if learns and self._learner is not None and not any(failed):
+            metrics = self._learner.update_in_training(Rollout(tokens=paths.tokens), measured["train_accuracy"])
         return Trained(
             tokens=paths.tokens,
             rewards=rewards,
@@ -123,4 +135,58 @@ class PathTrainer:
             grad_norm=grad_norm,
             learning_rate=float(measured["learning_rate"][0]),
             failed=failed,
+            metrics=metrics,
         )
+
+
+class MixtureTrainer:
+    """Trains the mixtures that a strategy makes, and lets it learn from the gradient of their weights.
+
+    At level `bilevel` the strategy descends on a validation minibatch first, then its next mixture is trained (Liu et al. 2019,
+    algorithm 1); at level `single` it descends with the gradient of the training step itself.
+
+    Args: shared: the weights. controller: the strategy.
+    """
+
+    def __init__(self, shared: SharedWeights, controller: GradientController) -> None:
+        self.parts: Mapping[str, Stateful] = {}
+        self._shared = shared
+        self._controller = controller
+
+    def start(self) -> None:
+        """Do nothing: there are no environments to switch."""
+
+    def step(self, *, progress: float, learns: bool) -> Trained:
+        """Train one mixture; see `Trainer.step`. A gradient that is not finite reaches no strategy, and fails the step."""
+        metrics: Mapping[str, float] = {}
+        failure: Failure | None = None
+        if learns and self._controller.level == "bilevel":
+            relaxation = self._controller.relax(progress)
+            found = self._shared.architecture_gradient(relaxation, order=self._controller.order)
+            metrics, failure = self._descend(found)
+        trained = self._shared.mixture_step(self._controller.relax(progress))
+        if learns and self._controller.level == "single":
+            metrics, _ = self._descend(MixtureGradient(gradient=trained.gradient, loss=trained.loss, accuracy=trained.accuracy))
+        accuracy = trained.accuracy.double().cpu().numpy()[None]
+        failure = failures(trained.loss.double().cpu().numpy()[None], accuracy)[0] or failure
+        if failure is None and bool(trained.failed):
+            failure = STEEP
+        return Trained(
+            tokens=np.zeros((0, len(self._shared.space.decisions)), dtype=np.int64),
+            rewards=np.zeros(0),
+            accuracy=accuracy,
+            loss=float(trained.loss),
+            grad_norm=float(trained.grad_norm),
+            learning_rate=trained.learning_rate,
+            failed=[failure],
+            metrics=metrics,
+        )
+
+    def _descend(self, found: MixtureGradient) -> tuple[Mapping[str, float], Failure | None]:
+        """Hand a gradient to the strategy if it is sound; return what it learned, and how the gradient failed."""
+        gradient = found.gradient.double().cpu().numpy()
+        loss, accuracy = (value.double().cpu().numpy()[None] for value in (found.loss, found.accuracy))
+        failure = failures(loss, accuracy)[0] or (None if np.isfinite(gradient).all() else STEEP)
+        if failure is not None:
+            return {}, failure
+        return {"loss": float(loss[0]), **self._controller.descend(gradient)}, None

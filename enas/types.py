@@ -7,7 +7,7 @@ Nothing here imports torch: a reader of this file sees the whole vocabulary of o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -80,11 +80,13 @@ class Evaluation:
         accuracy: float (N,), fraction in [0, 1].
         loss: float (N,), mean cross-entropy in nats.
         num_examples: how many examples each architecture was measured on.
+        costs: (N,) by name, of the networks alone, in the units of `enas.configs.ObjectiveConfig`; those that were asked for.
     """
 
     accuracy: FloatArray
     loss: FloatArray
     num_examples: int
+    costs: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 class Controller(Protocol):

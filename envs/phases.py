@@ -3,18 +3,21 @@
 `shared`: one training step of the shared weights on the given paths; the reward is the accuracy on the training minibatch (no
 validation forward). `controller`: the weights are frozen; the reward comes from validation minibatches. `both`: train, then
 measure, for RL libraries that know no phases. In each of them an architecture whose loss or gradient is not finite, or that does
-not fit in memory, gets the reward `FLOOR`; loss and gradient norm in the info say so (see `enas.failures`).
+not fit in memory, gets the reward `FLOOR`; loss and gradient norm in the info say so (see `enas.failures`). One over a hard limit
+is measured all the same, and gets `FLOOR` too: what it would have reached shows what the limit costs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from enas.configs import Phase
+from enas.costs import CostMeter
 from enas.rewards import FLOOR, Reward
 from enas.shared_weights import SharedWeights
 from enas.types import FloatArray, IntArray, PathBatch
@@ -29,15 +32,17 @@ class PhaseRunner:
         shared: the shared weights; several runners may lie over the same ones.
         reward: from a measurement to the reward of each architecture.
         phase: the phase at the start, and after a seeded reset that names none.
+        meter: measures the costs that the reward needs, when it measures; None for a reward that needs none.
 
     Raises: ValueError for an unknown phase.
     """
 
-    def __init__(self, shared: SharedWeights, *, reward: Reward, phase: Phase) -> None:
+    def __init__(self, shared: SharedWeights, *, reward: Reward, phase: Phase, meter: CostMeter | None = None) -> None:
         self.shared = shared
         self.space = shared.space
         self.num_decisions = len(shared.space.decisions)
         self.reward = reward
+        self.meter = meter
         self._first_phase = _check_phase(phase)
         self.phase: Phase = phase
         self.last: tuple[IntArray, FloatArray] | None = None  # tokens (N, D) and rewards (N,) of the last step, for rendering
@@ -96,6 +101,9 @@ class PhaseRunner:
         evaluation = self.shared.evaluate([self.shared.space.decode(row) for row in tokens])
         info["accuracy"] = evaluation.accuracy
         info["loss"] = evaluation.loss
+        if self.meter is not None:
+            evaluation = replace(evaluation, costs=self.meter.measure(tokens))
+            info |= evaluation.costs
         return _floored(self.reward(evaluation), loss=evaluation.loss)
 
     def _check_actions(self, actions: Any) -> IntArray:

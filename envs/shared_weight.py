@@ -10,7 +10,8 @@ import numpy as np
 
 from enas.assemble import load_shared_weights
 from enas.configs import DeviceName, Phase
-from enas.rewards import REWARDS, Reward, accuracy
+from enas.costs import CostMeter, make_meter
+from enas.rewards import Reward, accuracy, make_objective, make_reward
 from enas.shared_weights import SharedWeights
 from enas.types import IntArray
 from envs.one_step import Observation, observation_space
@@ -33,7 +34,8 @@ class SharedWeightEnv(gym.Env[Any, Any]):
     weights frozen. `reset(options={"phase": ...})` switches; the phase lasts until a reset names another.
 
     ## Episode End
-    Every step terminates. `info` holds `accuracy` and `loss` of the measurement, `train_accuracy`, `train_loss`, `grad_norm` and
+    Every step terminates. `info` holds `accuracy` and `loss` of the measurement, and the costs that the reward needs
+    (`parameters`, `flops`, multiply-adds, and `latency`, milliseconds); `train_accuracy`, `train_loss`, `grad_norm` and
     `learning_rate` of the training step.
 
     ## Starting State
@@ -46,6 +48,7 @@ class SharedWeightEnv(gym.Env[Any, Any]):
         shared: the shared weights.
         reward: from a measurement to the reward.
         phase: `both`, `shared` or `controller`.
+        meter: measures the costs that the reward needs; None for a reward that needs none.
         render_mode: `ansi`, `rgb_array` or None; shows the last architecture.
     """
 
@@ -57,11 +60,12 @@ class SharedWeightEnv(gym.Env[Any, Any]):
         *,
         reward: Reward = accuracy,
         phase: Phase = "both",
+        meter: CostMeter | None = None,
         render_mode: str | None = None,
     ) -> None:
         check_render_mode(render_mode)
         self.render_mode = render_mode
-        self.runner = PhaseRunner(shared, reward=reward, phase=phase)
+        self.runner = PhaseRunner(shared, reward=reward, phase=phase, meter=meter)
         self.observation_space = observation_space()
         self.action_space = gym.spaces.MultiDiscrete(shared.space.num_choices)
 
@@ -92,6 +96,7 @@ def make_env(
     child: Mapping[str, Any] | None = None,
     shared: Mapping[str, Any] | None = None,
     reward: str = "accuracy",
+    objective: Mapping[str, Any] | None = None,
     phase: Phase = "both",
     seed: int = 0,
     device: DeviceName = "auto",
@@ -105,7 +110,8 @@ def make_env(
         data_dir: where data sets are found or downloaded to.
         child: fields of the space's configuration, such as `num_layers`, `filters`.
         shared: fields of `enas.configs.SharedConfig`, such as `batch_size`.
-        reward: name of a reward.
+        reward: name of a reward: `accuracy`, or `cost_product`, which an objective bends.
+        objective: fields of `enas.configs.ObjectiveConfig`, such as `{"cost": "parameters", "target": 3e5}`.
         phase: see `SharedWeightEnv`.
         seed: of the weights before the first seeded reset.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -113,14 +119,9 @@ def make_env(
 
     Raises: ValueError for a value that is not known or does not fit.
     """
+    goal = make_objective(objective)
+    rewards = make_reward(reward, goal)
     weights = load_shared_weights(
         space=space, data=data, data_dir=data_dir, child=child or {}, shared=shared or {}, seed=seed, device=device
     )
-    return SharedWeightEnv(weights, reward=find_reward(reward), phase=phase, render_mode=render_mode)
-
-
-def find_reward(name: str) -> Reward:
-    """Return a reward by its name. Raises ValueError for an unknown one."""
-    if name not in REWARDS:
-        raise ValueError(f"reward: expected one of {', '.join(REWARDS)}, got {name!r}")
-    return REWARDS[name]
+    return SharedWeightEnv(weights, reward=rewards, phase=phase, meter=make_meter(weights, goal), render_mode=render_mode)

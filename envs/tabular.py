@@ -14,10 +14,11 @@ import gymnasium as gym
 import numpy as np
 
 from enas.configs import Phase
+from enas.rewards import Reward, accuracy, make_objective, make_reward
 from enas.spaces.base import SearchSpace
 from enas.spaces.nasbench201 import NasBench201Space
 from enas.tables import BenchmarkTable, Epochs, load_table
-from enas.types import FloatArray, IntArray
+from enas.types import Evaluation, FloatArray, IntArray
 from envs.one_step import Observation, OneStepVectorEnv, observation_space
 from envs.rendering import RENDER_MODES, check_render_mode, render_rows
 
@@ -32,15 +33,17 @@ class TableRunner:
         table: the benchmark's numbers.
         data: name of one of its data sets.
         epochs: 12 or 200, length of the trainings that accuracies are of.
+        reward: from an accuracy and the costs `parameters` and `flops` to the reward.
 
     Raises: ValueError naming what the table lacks.
     """
 
-    def __init__(self, table: BenchmarkTable, *, data: str, epochs: Epochs) -> None:
+    def __init__(self, table: BenchmarkTable, *, data: str, epochs: Epochs, reward: Reward = accuracy) -> None:
         self.space: SearchSpace[Any] = NasBench201Space()
         self.last: tuple[IntArray, FloatArray] | None = None  # tokens (N, 6) and rewards (N,) of the last step, for rendering
         self.phase: Phase = "controller"
         self._table = table
+        self._reward = reward
         self._columns = {
             "accuracy": table.accuracy(data, "valid", epochs=epochs),
             "test_accuracy": table.accuracy(data, "test", epochs=epochs),
@@ -72,8 +75,11 @@ class TableRunner:
             raise ValueError("phase: expected controller, for a table has no weights to train, got shared")
         rows = self._table.rows_of(actions)
         info = {name: values[rows] for name, values in self._columns.items()}
-        self.last = (np.array(actions, dtype=np.int64), info["accuracy"].copy())
-        return info["accuracy"].copy(), info
+        costs = {name: info[name] for name in ("flops", "parameters")}
+        lossless = np.zeros(len(rows))  # tables have no losses, and nothing in them failed
+        rewards = self._reward(Evaluation(accuracy=info["accuracy"], loss=lossless, num_examples=1, costs=costs))
+        self.last = (np.array(actions, dtype=np.int64), rewards.copy())
+        return rewards, info
 
 
 class TabularEnv(gym.Env[Any, Any]):
@@ -88,10 +94,11 @@ class TabularEnv(gym.Env[Any, Any]):
     `Box(0, 1, (1,))`, always zero: each episode is one step, a bandit over architectures.
 
     ## Rewards
-    The validation accuracy after `epochs` epochs, fraction, mean over seeds: no noise.
+    The validation accuracy after `epochs` epochs, fraction, mean over seeds: no noise. With the reward `cost_product` an
+    objective for `parameters` or `flops` bends it, and hard limits on them make it 0; a table knows no latency.
 
     ## Episode End
-    Every step terminates. `info` holds `accuracy` (the reward); `test_accuracy`, of a training of the same number of epochs, to
+    Every step terminates. `info` holds `accuracy`; `test_accuracy`, of a training of the same number of epochs, to
     report and not to choose by; `seconds`, the simulated cost: those of 12 training epochs, whatever `epochs` is; `parameters`
     and `flops` (multiply-adds) of the network for CIFAR-10.
 
@@ -104,17 +111,24 @@ class TabularEnv(gym.Env[Any, Any]):
         table: see `enas.tables.load_table`.
         data: name of a data set of the table: `cifar10`, `cifar100`, `imagenet16`.
         epochs: 12 or 200.
+        reward: from a measurement to the reward.
         render_mode: `ansi`, `rgb_array` or None; shows the last architecture.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 4}  # type: ignore[misc]
 
     def __init__(
-        self, table: BenchmarkTable, *, data: str = "cifar10", epochs: Epochs = 200, render_mode: str | None = None
+        self,
+        table: BenchmarkTable,
+        *,
+        data: str = "cifar10",
+        epochs: Epochs = 200,
+        reward: Reward = accuracy,
+        render_mode: str | None = None,
     ) -> None:
         check_render_mode(render_mode)
         self.render_mode = render_mode
-        self.runner = TableRunner(table, data=data, epochs=epochs)
+        self.runner = TableRunner(table, data=data, epochs=epochs, reward=reward)
         self.observation_space = observation_space()
         self.action_space = gym.spaces.MultiDiscrete(self.runner.space.num_choices)
 
@@ -144,7 +158,7 @@ class TabularVectorEnv(OneStepVectorEnv[TableRunner]):
     `infos["final_info"]`, arrays (N,) under the names of `TabularEnv`'s info, each with its `_name` mask.
 
     Args:
-        table, data, epochs, render_mode: see `TabularEnv`.
+        table, data, epochs, reward, render_mode: see `TabularEnv`.
         num_envs: N, the architectures of a step.
     """
 
@@ -155,25 +169,55 @@ class TabularVectorEnv(OneStepVectorEnv[TableRunner]):
         num_envs: int,
         data: str = "cifar10",
         epochs: Epochs = 200,
+        reward: Reward = accuracy,
         render_mode: str | None = None,
     ) -> None:
-        super().__init__(TableRunner(table, data=data, epochs=epochs), num_envs=num_envs, render_mode=render_mode)
+        runner = TableRunner(table, data=data, epochs=epochs, reward=reward)
+        super().__init__(runner, num_envs=num_envs, render_mode=render_mode)
 
 
-def make_table_env(*, table: str, data: str = "cifar10", epochs: Epochs = 200, render_mode: str | None = None) -> TabularEnv:
+def make_table_env(
+    *,
+    table: str,
+    data: str = "cifar10",
+    epochs: Epochs = 200,
+    reward: str = "accuracy",
+    objective: Mapping[str, Any] | None = None,
+    render_mode: str | None = None,
+) -> TabularEnv:
     """Build the environment from plain values, as `gym.make("enas/NasBench201Table-v0", table="nasbench201.npz")` does.
 
     Args:
         table: an .npz or .csv file; see `enas.tables`.
         data, epochs, render_mode: see `TabularEnv`.
+        reward: name of a reward: `accuracy`, or `cost_product`, which an objective bends.
+        objective: fields of `enas.configs.ObjectiveConfig`, but for those of latency.
 
     Raises: ValueError for a file or a value that does not fit.
     """
-    return TabularEnv(load_table(Path(table)), data=data, epochs=epochs, render_mode=render_mode)
+    rewards = _table_reward(reward, objective)
+    return TabularEnv(load_table(Path(table)), data=data, epochs=epochs, reward=rewards, render_mode=render_mode)
 
 
 def make_table_vector_env(
-    *, table: str, num_envs: int = 1, data: str = "cifar10", epochs: Epochs = 200, render_mode: str | None = None
+    *,
+    table: str,
+    num_envs: int = 1,
+    data: str = "cifar10",
+    epochs: Epochs = 200,
+    reward: str = "accuracy",
+    objective: Mapping[str, Any] | None = None,
+    render_mode: str | None = None,
 ) -> TabularVectorEnv:
     """Build the vector environment from the plain values of `make_table_env`."""
-    return TabularVectorEnv(load_table(Path(table)), num_envs=num_envs, data=data, epochs=epochs, render_mode=render_mode)
+    rewards = _table_reward(reward, objective)
+    loaded = load_table(Path(table))
+    return TabularVectorEnv(loaded, num_envs=num_envs, data=data, epochs=epochs, reward=rewards, render_mode=render_mode)
+
+
+def _table_reward(name: str, values: Mapping[str, Any] | None) -> Reward:
+    """Return a reward over a table's columns. Raises ValueError."""
+    objective = make_objective(values)
+    if "latency" in objective.costs:
+        raise ValueError("objective: expected flops or parameters, since a table holds no latencies, got latency")
+    return make_reward(name, objective)

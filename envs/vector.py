@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from enas.configs import Phase
+from enas.costs import CostMeter
 from enas.rewards import Reward, accuracy
 from enas.shared_weights import SharedWeights
 from envs.one_step import OneStepVectorEnv
@@ -26,6 +27,7 @@ class SharedWeightVectorEnv(OneStepVectorEnv[PhaseRunner]):
         num_envs: N, the architectures of a step.
         reward: from a measurement to the rewards.
         phase: `both`, `shared` or `controller`; see `SharedWeightEnv`.
+        meter: measures the costs that the reward needs; None for a reward that needs none.
         render_mode: `ansi`, `rgb_array` or None.
 
     `reset(options={"loss_weights": (N,)})` sets the weights of the paths' losses in the training step; 1/N each by default.
@@ -38,9 +40,11 @@ class SharedWeightVectorEnv(OneStepVectorEnv[PhaseRunner]):
         num_envs: int,
         reward: Reward = accuracy,
         phase: Phase = "both",
+        meter: CostMeter | None = None,
         render_mode: str | None = None,
     ) -> None:
-        super().__init__(PhaseRunner(shared, reward=reward, phase=phase), num_envs=num_envs, render_mode=render_mode)
+        runner = PhaseRunner(shared, reward=reward, phase=phase, meter=meter)
+        super().__init__(runner, num_envs=num_envs, render_mode=render_mode)
 
 
 def make_vector_env(*, num_envs: int = 1, **values: Any) -> SharedWeightVectorEnv:
@@ -51,5 +55,6 @@ def make_vector_env(*, num_envs: int = 1, **values: Any) -> SharedWeightVectorEn
         num_envs=num_envs,
         reward=single.runner.reward,
         phase=single.runner.phase,
+        meter=single.runner.meter,
         render_mode=single.render_mode,
     )

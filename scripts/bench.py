@@ -1,4 +1,4 @@
-"""Measure what weight sharing, batched sampling and the environments cost, against their limits, on this machine.
+"""Measure what weight sharing, batched sampling, strategies and environments cost, against their limits, on this machine.
 
     python -m scripts.bench [--pairs 100] [--only shared-step] [--markdown FILE] [--json FILE]
 
@@ -18,15 +18,31 @@ from rich.console import Console
 from enas.configs import DeviceName, require
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
+from enas.spaces.nasbench201 import NasBench201Config
 from scripts.configuration import parse_flags
 from scripts.ending import fail
 
-Name = Literal["activation-peak", "controller-batch", "loop-share", "micro-layout", "micro-shared-step", "shared-step"]
+Name = Literal[
+    "activation-peak",
+    "controller-batch",
+    "loop-share",
+    "micro-layout",
+    "micro-shared-step",
+    "shared-step",
+    "update-categorical",
+    "update-darts",
+    "update-enas",
+    "update-evolution",
+    "update-gaea",
+    "update-gdas",
+    "update-ppo",
+    "update-uniform",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchCommand:
-    """Measure what weight sharing, batched sampling and the environments cost; a few minutes on two cores."""
+    """Measure what weight sharing, batched sampling, strategies and environments cost; minutes on two cores."""
 
     only: tuple[Name, ...] = ()
     """Benchmarks to run; none for all."""
@@ -36,8 +52,10 @@ class BenchCommand:
     """Size of the macro network."""
     micro: MicroConfig = field(default_factory=MicroConfig)
     """Size of the micro network."""
+    mixed: NasBench201Config = field(default_factory=NasBench201Config)
+    """Size of the NAS-Bench-201 network, on which strategies train mixtures."""
     batch_size: int = 128
-    """Images of a training minibatch of the macro network."""
+    """Images of a training minibatch of the macro and the NAS-Bench-201 network."""
     micro_batch_size: int = 160
     """Images of a training minibatch of the micro network."""
     image_size: int = 32
@@ -109,6 +127,7 @@ def run_bench(command: BenchCommand, console: Console) -> int:
         bench = Workbench(
             macro=command.macro,
             micro=command.micro,
+            mixed=command.mixed,
             data=random_images(command.num_images, command.image_size, seed=command.seed, device=device),
             batch_size=command.batch_size,
             micro_batch_size=command.micro_batch_size,

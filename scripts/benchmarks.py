@@ -5,18 +5,19 @@ A new one is a function from a `Workbench` to pairs and a note, and an entry in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from controllers import CONTROLLERS
 from controllers.configs import EnasConfig
 from enas.measure import NUM_WARMUP_PAIRS, Pairs, Side, seconds, time_pairs, timed_calls
 from enas.memory_peak import memory_peak
 from enas.paths import ControllerPaths
 from enas.shared_weights import SharedWeights
-from enas.types import Controller, FloatArray, PathBatch
+from enas.types import Controller, FloatArray, GradientController, PathBatch
 from envs.vector import SharedWeightVectorEnv
 from scripts.workbench import Workbench
 
@@ -144,6 +145,62 @@ def loop_share(bench: Workbench) -> tuple[Pairs, str]:
     return pairs, ", ".join(f"{name} {value:.2f} ms" for name, value in medians)
 
 
+def strategy_update(bench: Workbench, name: str) -> tuple[Pairs, str]:
+    """Time a strategy's own work for one update, and the measurement of rewards that the update learns from, in the macro space.
+
+    One that learns from gradients draws a mixture and descends instead, beside the pass that gives the gradient, on the
+    NAS-Bench-201 network.
+    """
+    rows: list[tuple[float, float]] = []
+    for own, measuring in _gradient_updates(bench, name) if name in MIXED else _reward_updates(bench, name):
+        rows.append((own, measuring))
+        bench.on_pair(max(0, len(rows) - NUM_WARMUP_PAIRS))
+        if len(rows) == NUM_WARMUP_PAIRS + bench.num_pairs:
+            break
+    kept = rows[NUM_WARMUP_PAIRS:]
+    return Pairs(first=tuple(own for own, _ in kept), second=tuple(measuring for _, measuring in kept)), ""
+
+
+def _reward_updates(bench: Workbench, name: str) -> Iterator[tuple[float, float]]:
+    """Yield, for ever, the seconds of proposing and learning, and of measuring what was proposed."""
+    controller = CONTROLLERS[name]().make(bench.macro.make_space(), seed=bench.seed)
+    envs = SharedWeightVectorEnv(bench.macro_weights(), num_envs=bench.num_architectures, phase="controller")
+    while True:
+        with timed_calls(controller, "propose", bench.device) as own, timed_calls(envs, "step", bench.device) as measuring:
+            rollout = controller.propose(bench.num_architectures)
+            rewards = envs.step(rollout.tokens)[1]
+        with timed_calls(controller, "update", bench.device) as learning:
+            controller.update(rollout, rewards)
+        yield own[0] + learning[0], measuring[0]
+
+
+def _gradient_updates(bench: Workbench, name: str) -> Iterator[tuple[float, float]]:
+    """Yield, for ever, the seconds of drawing a mixture and descending, and of the gradient's pass."""
+    shared = bench.mixed_weights()
+    controller = CONTROLLERS[name]().make(shared.space, seed=bench.seed)
+    assert isinstance(controller, GradientController)
+    while True:
+        with timed_calls(controller, "relax", bench.device) as own:
+            relaxation = controller.relax(0.5)
+        with timed_calls(shared, "architecture_gradient", bench.device) as measuring:
+            gradient = shared.architecture_gradient(relaxation).gradient.double().cpu().numpy()
+        with timed_calls(controller, "descend", bench.device) as learning:
+            controller.descend(gradient)
+        yield own[0] + learning[0], measuring[0]
+
+
+def _update_of(name: str) -> Benchmark:
+    what = (
+        "a mixture drawn and a descent / the gradient's pass"
+        if name in MIXED
+        else "propose and update / the rewards' measurement"
+    )
+    return Benchmark(what=f"{name}: {what}", unit="ms", limit=0.02, measure=lambda bench: strategy_update(bench, name))
+
+
+MIXED = ("darts", "gaea", "gdas")
+"""Strategies that learn from gradients by default."""
+
 BENCHMARKS: dict[str, Benchmark] = {
     "activation-peak": Benchmark(
         what="activation peak of a shared step / of the standalone network's", unit="MiB", limit=1.05, measure=activation_peak
@@ -162,5 +219,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         what="micro: shared step / the standalone network's", unit="ms", limit=1.05, measure=micro_shared_step
     ),
     "shared-step": Benchmark(what="shared step / the standalone network's", unit="ms", limit=1.05, measure=shared_step),
+    **{f"update-{name}": _update_of(name) for name in CONTROLLERS},
 }
 """Every benchmark by its name."""

@@ -9,13 +9,15 @@ network = load_derived(Path("runs/mine"))
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
+import numpy as np
 import torch
 import yaml
 
@@ -24,23 +26,26 @@ from enas.assemble import make_shared_weights
 from enas.atomic_file import write_atomically
 from enas.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from enas.collapse import CollapseMonitor
-from enas.configs import require
+from enas.configs import CostName, require
+from enas.costs import CostMeter, make_meter
 from enas.datasets import load_data
 from enas.datasets.images import ImageData, ImageSplit
 from enas.derive import Candidate, rank_candidates
 from enas.draw import drawing_array
 from enas.errors import CheckpointError, SearchFailed
 from enas.export import Answer, save_answer
+from enas.pareto import make_front, read_measured, save_front, worth_measuring
+from enas.pareto_picture import save_front_picture
 from enas.paths import PATHS
 from enas.ranking.monitor import RankMonitor, draw_sample
-from enas.rewards import FLOOR, REWARDS
+from enas.rewards import FLOOR, limit_excess, make_reward
 from enas.search import Position, Search
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights
 from enas.spaces.base import SearchSpace
-from enas.tracking import ArchitectureRow, Tracker, initial_state
-from enas.trainers import PathTrainer
-from enas.types import Controller, State
+from enas.tracking import ARCHITECTURES, ArchitectureRow, Tracker, initial_state
+from enas.trainers import MixtureTrainer, PathTrainer, Trainer
+from enas.types import Controller, GradientController, IntArray, State, TrainingLearner
 from enas.warm_start import inherit_weights
 from envs.vector import SharedWeightVectorEnv
 from scripts.configuration import CONFIG_FILE, forbidden_changes, has_checkpoint, load_other, to_yaml
@@ -54,6 +59,7 @@ class Run:
 
     Attributes:
         search: the alternation; `search.run()` goes to its end.
+        meter: of the objective's costs; None where it needs none.
         resumed: whether it goes on from a checkpoint.
         fresh_tensors: names of the network's tensors that a warm start leaves fresh, since they fit this run's data only.
         files: what is open as long as the run is: the tracker's files, the folder's lock.
@@ -66,6 +72,7 @@ class Run:
     controller: Controller
     tracker: Tracker
     search: Search
+    meter: CostMeter | None
     resumed: bool
     fresh_tensors: Sequence[str]
     files: ExitStack
@@ -124,7 +131,8 @@ def build_search(
         def save(state: State) -> None:
             save_checkpoint(folder, {**state, "settings": settings})
 
-        search = _make_search(config, shared, controller, tracker, save, on_step, should_stop)
+        meter = make_meter(shared, config.objective)
+        search = _make_search(config, shared, controller, meter, tracker, save, on_step, should_stop)
         if state is not None:
             search.load_state_dict(state)
         else:
@@ -139,6 +147,7 @@ def build_search(
             controller=controller,
             tracker=tracker,
             search=search,
+            meter=meter,
             resumed=state is not None,
             fresh_tensors=fresh_tensors,
             files=stack.pop_all(),
@@ -148,6 +157,7 @@ def build_search(
 def _absent_tags(config: SearchConfig, space: SearchSpace[Any]) -> set[str]:
     """Return the tags of TensorBoard's charts that a search will never write."""
     absent = set() if config.ranking.table is not None else {"ranking/tau"}
+    absent |= {f"controller/cost_{name}" for name in get_args(CostName) if name not in config.objective.costs}
     if not any(decision.kind == "skip" for decision in space.decisions):
         absent |= {"collapse/skip_share", "collapse/skip_target"}
     return absent
@@ -238,6 +248,7 @@ def _make_search(
     config: SearchConfig,
     shared: SharedWeights,
     controller: Controller,
+    meter: CostMeter | None,
     tracker: Tracker,
     save: Callable[[State], None],
     on_step: Callable[[Search], None],
@@ -246,27 +257,35 @@ def _make_search(
     def tell(_: Position) -> None:
         on_step(search)
 
-    reward = REWARDS[config.reward]
-    paths = PATHS[config.paths](shared.space, controller, num_paths=config.shared.paths_per_step, seed=config.seed)
+    reward = make_reward(config.reward, config.objective)
     search = Search(
         space=shared.space,
-        trainer=PathTrainer(SharedWeightVectorEnv(shared, num_envs=paths.num_paths, phase="shared"), paths),
+        trainer=_make_trainer(config, shared, controller),
         controller_envs=SharedWeightVectorEnv(
-            shared, num_envs=config.schedule.architectures_per_step, reward=reward, phase="controller"
+            shared, num_envs=config.schedule.architectures_per_step, reward=reward, phase="controller", meter=meter
         ),
         controller=controller,
         schedule=config.schedule,
         shared_steps=shared.steps_per_epoch,
         epochs=config.epochs,
         tracker=tracker,
-        parts={"shared": shared},
+        parts={"shared": shared} if meter is None else {"shared": shared, "costs": meter},
         save=save,
         on_step=tell,
         should_stop=should_stop,
         collapse=CollapseMonitor(shared.space, config.collapse, skip_target=_skip_target(config)),
         monitor=_make_monitor(config, shared),
+        costs=config.objective.costs,
     )
     return search
+
+
+def _make_trainer(config: SearchConfig, shared: SharedWeights, controller: Controller) -> Trainer:
+    if isinstance(controller, GradientController):
+        return MixtureTrainer(shared, controller)
+    paths = PATHS[config.paths](shared.space, controller, num_paths=config.shared.paths_per_step, seed=config.seed)
+    envs = SharedWeightVectorEnv(shared, num_envs=paths.num_paths, phase="shared")
+    return PathTrainer(envs, paths, learner=controller if isinstance(controller, TrainingLearner) else None)
 
 
 def _skip_target(config: SearchConfig) -> float | None:
@@ -290,17 +309,47 @@ def _make_monitor(config: SearchConfig, shared: SharedWeights) -> Callable[[int,
 def derive_answer(run: Run) -> Answer:
     """Measure the candidates on the whole validation set and write the best one's files.
 
+    With an objective, what may be on the Pareto front is among the candidates, and the front is written, too.
+
     Raises: SearchFailed where none can be measured.
     """
-    candidates = rank_candidates(run.shared, run.controller.candidates(run.config.schedule.candidates))
+    objective, tokens = run.config.objective, run.controller.candidates(run.config.schedule.candidates)
+    if run.meter is not None:
+        tokens = _with_front(run, run.meter, tokens)
+    reward = make_reward(run.config.reward, objective)
+    candidates = rank_candidates(run.shared, tokens, reward=reward, meter=run.meter, limits=objective.limits)
     _record_candidates(run, candidates)
     if candidates[0].failure is not None:
         raise SearchFailed(f"no candidate could be measured: {candidates[0].failure}")
     answer = save_answer(run.folder, run.shared, candidates[0], mean=run.data.mean, std=run.data.std)
     title = f"the answer: {answer.candidate.valid_accuracy:.2%} of the validation set with shared weights"
     drawing = drawing_array(run.shared.space.graph(answer.architecture), title=title)
-    run.tracker.image("architecture/answer", drawing, step=run.search.position.num_architectures + len(candidates))
+    step = run.search.position.num_architectures + len(candidates)
+    run.tracker.image("architecture/answer", drawing, step=step)
+    if run.meter is not None:
+        front = make_front(candidates, objective, answer=answer.candidate.tokens)
+        save_front(front, run.folder, run.shared.space)
+        measured = read_measured(run.folder / ARCHITECTURES, objective)
+        run.tracker.image("search/pareto_front", save_front_picture(front, measured, run.folder), step=step)
     return answer
+
+
+def _with_front(run: Run, meter: CostMeter, tokens: IntArray) -> IntArray:
+    """Return candidates, int64 (K, D), with what the search measured that may be on the front.
+
+    One of them is within the hard limits if any that was measured is; if none is, the smallest architecture of the space joins.
+    """
+    objective, space = run.config.objective, run.shared.space
+    chosen = worth_measuring(read_measured(run.folder / ARCHITECTURES, objective), objective)
+    tokens = np.array(list(dict.fromkeys(map(tuple, [*tokens.tolist(), *chosen.tolist()]))), dtype=np.int64)
+    costs = meter.measure(tokens)
+    if objective.limits and (limit_excess(costs, objective.limits) > 1).all():
+        with contextlib.suppress(ValueError):  # a space may know of no smallest one
+            tokens = np.concatenate([tokens, np.array([space.encode(space.smallest())])])
+    if "latency" in meter.names:
+        meter.measure(tokens)
+        run.search.checkpoint()  # for whoever goes on from here: latencies measured now would be others then
+    return tokens
 
 
 def _record_candidates(run: Run, candidates: list[Candidate]) -> None:
@@ -313,9 +362,10 @@ def _record_candidates(run: Run, candidates: list[Candidate]) -> None:
             phase="derive",
             step=step,
             tokens=candidate.tokens,
-            reward=candidate.valid_accuracy if candidate.failure is None else FLOOR,
+            reward=candidate.reward,
             accuracy=candidate.valid_accuracy,
             failure=candidate.failure,
+            costs=candidate.costs,
         )
         for offset, candidate in enumerate(candidates)
     )

@@ -36,7 +36,7 @@ def parse_search(arguments: Sequence[str]) -> SearchConfig:
         sizes = check_source(config.data, config.data_dir, **asdict(config.split))
         config.shared.require_images(num_train=sizes.train, num_valid=sizes.valid)
         config.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
-        _check_ranking(config)
+        check_ranking(config)
     except ValueError as error:
         fail(str(error))
     return config
@@ -47,14 +47,14 @@ def _fresh(arguments: Sequence[str]) -> SearchConfig:
     file = first_flag("--config", arguments)
     file_values = {} if file is None else read_config(Path(file))
     flags = {name: first_flag(f"--{name}", arguments) for name in ("preset", "space")}
-    default = _default({**file_values, **{name: value for name, value in flags.items() if value is not None}})
+    default = default_config({**file_values, **{name: value for name, value in flags.items() if value is not None}})
     config = _parse_over_file(default, file, file_values, arguments)
     if config.warm_start is not None:
         load_other("--warm-start", config.warm_start)
     return config
 
 
-def _check_ranking(config: SearchConfig) -> None:
+def check_ranking(config: SearchConfig) -> None:
     """Read the table that the search is held against, if any. Raises ValueError naming the flag where it does not serve."""
     if config.ranking.table is not None:
         from enas.ranking.monitor import draw_sample
@@ -73,7 +73,7 @@ def first_flag(flag: str, arguments: Sequence[str]) -> str | None:
     return value
 
 
-def _default(values: Mapping[str, Any]) -> SearchConfig:
+def default_config(values: Mapping[str, Any]) -> SearchConfig:
     """Return the configuration that the other settings change; `preset` and `space` among the values choose it."""
     preset = values.get("preset", "quickstart")
     if preset not in list(PRESETS):
@@ -100,7 +100,7 @@ def _parse_over_file(
 ) -> SearchConfig:
     """Read a file's settings, then flags; a message about one of them is followed by the file's name."""
     try:
-        return parse_flags(SearchConfig, default, [*_to_flags(values), *arguments])
+        return parse_flags(SearchConfig, default, [*to_flags(values), *arguments])
     except SystemExit as error:
         if file is not None and error.code:
             sys.stderr.write(f"The settings were read from {file}, then from the command line.\n")
@@ -126,13 +126,13 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _to_flags(values: Mapping[str, Any], prefix: str = "--") -> list[str]:
+def to_flags(values: Mapping[str, Any], prefix: str = "--") -> list[str]:
     """Turn nested settings into flags: {"child": {"num_layers": 4}} into ["--child.num-layers", "4"]."""
     flags: list[str] = []
     for name, value in values.items():
         flag = f"{prefix}{str(name).replace('_', '-')}"
         if isinstance(value, dict):
-            flags += _to_flags(value, f"{flag}.")
+            flags += to_flags(value, f"{flag}.")
         elif isinstance(value, list):
             flags += [flag, *map(str, value)]
         else:
@@ -175,7 +175,7 @@ def _resumed(run_dir: Path, arguments: Sequence[str]) -> SearchConfig:
 def load_saved(run_dir: Path) -> SearchConfig:
     """Read the configuration that a run was started with. Raises ValueError naming the file where it does not serve."""
     values = read_config(run_dir / CONFIG_FILE)
-    return _parse_over_file(_default(values), run_dir / CONFIG_FILE, values, [])
+    return _parse_over_file(default_config(values), run_dir / CONFIG_FILE, values, [])
 
 
 def load_other(flag: str, run_dir: Path) -> SearchConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,10 +15,12 @@ from rich.table import Table
 from enas.answers import ANSWER
 from enas.assemble import choose_augmentation
 from enas.devices import select_device
+from enas.errors import SearchFailed
 from enas.export import Answer
 from enas.looked_up import LOOKED_UP_HEADINGS, LookedUp, kind_of_cell, look_up
+from enas.pareto import FRONT_FILE, UNITS, front_lines
 from enas.recipe import Recipe, train_all
-from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, markdown_table, retrain_comparison, write_report
+from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, latency_of, markdown_table, retrain_comparison, write_report
 from enas.tables import load_table
 from scripts.build import Run
 from scripts.stopping import StopRequest
@@ -32,12 +35,24 @@ def print_answer(run: Run, answer: Answer) -> None:
     console.print(answer.text, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"\nShared-weight accuracy on the whole validation set {answer.candidate.valid_accuracy:.2%}; "
-        f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds.\n"
+        f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds{latency_of(answer)}.\n"
         f"Files: {run.folder / ANSWER}.json, .svg, .png, .safetensors",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+    broken = broken_limits(run, answer)
+    if broken is not None:
+        console.print(f"[bold]{broken}[/]", highlight=False, soft_wrap=True)
+
+
+def broken_limits(run: Run, answer: Answer) -> str | None:
+    """Say that no architecture was found within the hard limits; None where the answer is."""
+    if answer.candidate.within_limits:
+        return None
+    costs, limits = answer.candidate.costs, run.config.objective.limits
+    parts = [f"{costs[name]:,g} of at most {most:,g} {UNITS[name]}" for name, most in limits.items() if costs[name] > most]
+    return f"No architecture within the limits was found; the nearest to them, the answer, has {', '.join(parts)}."
 
 
 def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopRequest) -> None:
@@ -45,7 +60,7 @@ def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopReq
 
     Where the search has a benchmark's table, what it says of the answer is printed and reported, too.
 
-    Raises: Stopped where `stop` asks for it.
+    Raises: Stopped where `stop` asks for it; SearchFailed, at the very end, where the answer is over a hard limit.
     """
     config = run.config
     rows: list[Row] = []
@@ -72,8 +87,14 @@ def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopReq
     verdict = print_rows(rows)
     heading = f"{config.strategy} on {config.data}, {config.space} space, seed {config.seed}"
     lines = looked_up_lines(found, answer)
-    warning = run.search.collapse.warning
-    write_report(run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict, looked_up=lines, warning=warning)
+    broken = broken_limits(run, answer)
+    warning = " ".join(filter(None, (broken, run.search.collapse.warning))) or None
+    front = front_lines(json.loads((run.folder / FRONT_FILE).read_text(encoding="utf-8"))) if run.meter is not None else []
+    write_report(
+        run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict, looked_up=lines, warning=warning, front=front
+    )
+    if broken is not None:
+        raise SearchFailed(broken)
 
 
 def look_up_answer(run: Run, answer: Answer) -> list[LookedUp]:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 from controllers.base import ControllerConfig
-from controllers.configs import EnasConfig
+from controllers.configs import CategoricalConfig, DartsStrategyConfig, EnasConfig, GdasConfig, PpoConfig
 from controllers.evolution import EvolutionConfig
+from controllers.gaea import GaeaConfig
 from controllers.uniform import UniformConfig
 from enas.configs import (
     AugmentConfig,
     CollapseConfig,
     DeviceName,
+    ObjectiveConfig,
     Precision,
     RankingConfig,
     RetrainConfig,
@@ -34,10 +36,20 @@ from enas.spaces.nasbench201 import NasBench201Config
 class ControllerSettings:
     """A section for each strategy; only the chosen strategy's is read."""
 
+    categorical: CategoricalConfig = field(default_factory=CategoricalConfig)
+    """Independent softmax per decision, learned by REINFORCE."""
+    darts: DartsStrategyConfig = field(default_factory=DartsStrategyConfig)
+    """Softmax over a mixture's operations, learned from the loss's gradient."""
     enas: EnasConfig = field(default_factory=EnasConfig)
     """LSTM policy learned by REINFORCE."""
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     """Aging or generational evolution."""
+    gaea: GaeaConfig = field(default_factory=GaeaConfig)
+    """Exponentiated gradient, on a mixture or on sampled architectures."""
+    gdas: GdasConfig = field(default_factory=GdasConfig)
+    """Gumbel-softmax over a mixture's operations, one of which runs."""
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    """LSTM policy learned by PPO."""
     uniform: UniformConfig = field(default_factory=UniformConfig)
     """Random search."""
 
@@ -57,13 +69,13 @@ class SearchConfig:
     """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn, folder:DIR or npz:FILE."""
     data_dir: Path = Path("data")
     """Folder that data sets are found in, or downloaded to."""
-    strategy: Literal["enas", "evolution", "uniform"] = "enas"
+    strategy: Literal["categorical", "darts", "enas", "evolution", "gaea", "gdas", "ppo", "uniform"] = "enas"
     """Who proposes architectures."""
     paths: Literal["controller", "fair", "sandwich", "uniform"] = "controller"
     """Which architectures train the shared weights: the strategy's own (ENAS), uniform ones (RS-WS, single-path one-shot), all
     choices of a decision equally often in each step, to one (FairNAS), or the smallest, the largest and uniform ones."""
-    reward: Literal["accuracy"] = "accuracy"
-    """What the strategy maximises."""
+    reward: Literal["accuracy", "cost_product"] = "accuracy"
+    """What the strategy maximises: validation accuracy, or accuracy * (cost / target)^exponent of --objective."""
     epochs: int = 150
     """Rounds of shared training and controller updates."""
     seed: int = 0
@@ -88,6 +100,8 @@ class SearchConfig:
     """The strategies' settings."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """How training and controller updates alternate."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What an architecture may cost."""
     collapse: CollapseConfig = field(default_factory=CollapseConfig)
     """When the search warns of a policy that proposes degenerate architectures."""
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -103,6 +117,7 @@ class SearchConfig:
         """Refuse values out of range."""
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
+        self.objective.require_reward(self.reward)
         self._check_schedule()
         self._check_strategy()
         require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)
@@ -235,7 +250,7 @@ def nasbench201() -> SearchConfig:
     A step on such images takes a third of the time of one on 32x32, and after equal times ranks better. Weights are trained on
     the controller's own proposals from the first step on; it learns after a third of the epochs, when accuracy has begun to say
     something about cells. The answer is looked up where `--ranking.table` names the benchmark's table, and trained from scratch
-    only if `--retrain.epochs` asks for it.
+    only if `--retrain.epochs` asks for it. DARTS and GDAS take steps ten times as large as published, since they are few.
     """
     return SearchConfig(
         preset="nasbench201",
@@ -254,7 +269,11 @@ def nasbench201() -> SearchConfig:
             restart_epochs=40,
         ),
         controller=ControllerSettings(
-            enas=EnasConfig(learning_rate=0.005, tanh_constant=2.5, entropy_weight=0.001, skip_weight=0.0, baseline_start="first")
+            darts=DartsStrategyConfig(learning_rate=0.003),
+            enas=EnasConfig(
+                learning_rate=0.005, tanh_constant=2.5, entropy_weight=0.001, skip_weight=0.0, baseline_start="first"
+            ),
+            gdas=GdasConfig(learning_rate=0.003),
         ),
         schedule=ScheduleConfig(
             warmup_epochs=14, controller_steps=10, architectures_per_step=10, candidates=20, checkpoint_minutes=2.0

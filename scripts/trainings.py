@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from enas.answers import ANSWER, read_answer
-from enas.configs import AugmentConfig, RetrainConfig, SplitConfig
+from enas.configs import AugmentConfig, ObjectiveConfig, RetrainConfig, SplitConfig
 from enas.published import PUBLISHED
 from enas.spaces import SPACES
 from scripts.configuration import CONFIG_FILE, as_yaml, read_config
@@ -129,6 +129,7 @@ def _searched(folder: Path, values: Mapping[str, Any]) -> Origin:
     strategy = values.get("strategy", "enas")
     settings = {name: values.get(name) for name in _OF_THE_SEARCH}
     settings["controller"] = {strategy: (values.get("controller") or {}).get(strategy)}
+    settings["objective"] = _filled(asdict(ObjectiveConfig()), values.get("objective") or {})
     name = f"{strategy}, paths: {values.get('paths', 'controller')}"
     return Origin(name=name, search=_identity(values), settings=settings, folder=folder.resolve())
 

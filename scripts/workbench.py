@@ -20,12 +20,13 @@ from enas.hard_coded import hard_coded
 from enas.seeding import derive_generator, derive_seed
 from enas.shared_weights import SharedWeights
 from enas.spaces.base import ChildConfig, SearchSpace
+from enas.spaces.nasbench201 import NasBench201Config
 from enas.spaces.sampling import sample_uniform
 from enas.types import PathBatch
 
 AUGMENTATION = Augmentation(pad=4, flip=True)  # CIFAR's habit
 NUM_CLASSES = 10
-NUM_VALID = 16  # rewards are not measured here
+NUM_VALID = 128  # one minibatch of rewards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Workbench:
     Attributes:
         macro: the macro space and its network.
         micro: the micro space and its network.
+        mixed: the NAS-Bench-201 space and its network, for strategies that train mixtures.
         data: the images, on the device.
         batch_size: of the macro network's training minibatches.
         micro_batch_size: of the micro network's.
@@ -47,6 +49,7 @@ class Workbench:
 
     macro: ChildConfig
     micro: ChildConfig
+    mixed: NasBench201Config
     data: ImageData
     batch_size: int
     micro_batch_size: int
@@ -63,6 +66,10 @@ class Workbench:
     def micro_weights(self, memory_format: torch.memory_format | None = None) -> SharedWeights:
         """Return fresh shared weights of the micro space; None is the device's faster order of memory."""
         return self._shared_weights(self.micro, self.micro_batch_size, memory_format)
+
+    def mixed_weights(self) -> SharedWeights:
+        """Return fresh shared weights of the NAS-Bench-201 space."""
+        return self._shared_weights(self.mixed, self.batch_size, None)
 
     def _shared_weights(self, child: ChildConfig, batch_size: int, memory_format: torch.memory_format | None) -> SharedWeights:
         """Return fresh shared weights with the authors' training settings."""
@@ -90,7 +97,7 @@ class Workbench:
 
 
 def random_images(count: int, size: int, *, seed: int, device: torch.device) -> ImageData:
-    """Return random RGB images of 10 classes, on the device: `count` to train on, a few to validate and test on."""
+    """Return random RGB images of 10 classes, on the device: `count` to train on, a minibatch to validate and test on."""
     generator = derive_generator(seed, "images")
 
     def split(length: int) -> ImageSplit:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from enas.configs import SharedConfig
+from enas.configs import ObjectiveConfig, SharedConfig
 from enas.datasets.images import ImageData
-from enas.derive import rank_candidates
+from enas.derive import Candidate, rank_candidates
+from enas.rewards import make_reward
 from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.spaces.sampling import sample_uniform
-from enas.types import Evaluation, PathBatch
+from enas.types import Evaluation, FloatArray, IntArray, PathBatch
 
 
 class FixedScores:
@@ -51,6 +52,43 @@ def test_order_of_the_candidates_plays_no_part():
 def test_candidate_whose_loss_is_not_finite_comes_last(worst):
     scores = {(0, 0, 0): worst, (1, 0, 0): (0.5, 5.0), (2, 0, 0): (0.5, 1.0), (3, 0, 0): (0.4, 1.0)}
     assert ranked(scores)[-1] == (0, 0, 0)
+
+
+SCORES = {(0, 0, 0): (0.9, 1.0), (1, 0, 0): (0.8, 1.0), (2, 0, 0): (0.85, float("nan")), (3, 0, 0): (0.5, 1.0)}
+SIZES = {(0, 0, 0): 900.0, (1, 0, 0): 300.0, (2, 0, 0): 10.0, (3, 0, 0): 100.0}
+
+
+class FixedCosts:
+    """A meter that says of each architecture what a table says."""
+
+    def measure(self, tokens: IntArray) -> dict[str, FloatArray]:
+        return {"parameters": np.array([SIZES[tuple(row)] for row in tokens.tolist()])}
+
+
+def ranked_by(objective: ObjectiveConfig) -> list[Candidate]:
+    shared: Any = FixedScores(SCORES)
+    meter: Any = FixedCosts()
+    reward = make_reward("accuracy" if objective.cost is None else "cost_product", objective)
+    return rank_candidates(shared, np.array(list(SCORES)), reward=reward, meter=meter, limits=objective.limits)
+
+
+def test_objective_puts_the_small_architecture_first_that_accuracy_alone_puts_behind():
+    weighed = ranked_by(ObjectiveConfig(cost="parameters", target=300, exponent=-0.5))
+    assert [candidate.tokens[0] for candidate in weighed] == [3, 1, 0, 2]  # .5 * 3^.5 > .8 > .9 / 3^.5
+    assert [candidate.tokens[0] for candidate in ranked_by(ObjectiveConfig(max_parameters=10_000))] == [0, 1, 3, 2]
+    assert weighed[0].reward == pytest.approx(0.5 * 3**0.5)
+    assert [candidate.costs for candidate in weighed] == [{"parameters": SIZES[candidate.tokens]} for candidate in weighed]
+
+
+def test_what_is_over_a_limit_comes_behind_what_is_within_the_nearest_first():
+    candidates = ranked_by(ObjectiveConfig(max_parameters=200))
+    assert [candidate.tokens[0] for candidate in candidates] == [3, 1, 0, 2]
+    assert [candidate.within_limits for candidate in candidates[:3]] == [True, False, False]
+    assert [candidate.excess for candidate in candidates[:3]] == [0.5, 1.5, 4.5]
+    assert [candidate.reward for candidate in candidates] == [0.5, 0.0, 0.0, 0.0]
+    none_within = ranked_by(ObjectiveConfig(max_parameters=5))
+    assert [candidate.tokens[0] for candidate in none_within] == [3, 1, 0, 2]
+    assert not none_within[0].within_limits
 
 
 def test_candidates_are_measured_on_the_whole_validation_split(images: ImageData):

@@ -83,10 +83,16 @@ def test_trap_tells_nothing_of_itself(ask, trapped):
         ask(trapped.test)
 
 
+CELLS = NasBench201Config(filters=2, cells_per_stage=1)
 SEARCHES: list[dict[str, Any]] = [
+    {"strategy": "categorical", "paths": "controller"},
+    {"strategy": "darts", "paths": "controller", "child": CELLS},
     {"strategy": "enas", "paths": "controller", "shared": {"batch_norm": "running"}},
     {"strategy": "enas", "paths": "uniform", "schedule": {"kind": "two-stage", "warmup_epochs": 1}},
     {"strategy": "evolution", "paths": "fair", "shared": {"batch_norm": "recalibrated"}},
+    {"strategy": "gaea", "paths": "controller", "child": CELLS},
+    {"strategy": "gdas", "paths": "controller", "child": CELLS},
+    {"strategy": "ppo", "paths": "controller"},
     {"strategy": "uniform", "paths": "sandwich", "shared": {"batch_norm": "batch", "reward_batch": "shared"}},
 ]
 
@@ -104,11 +110,11 @@ def small_config(changes: dict[str, Any]) -> SearchConfig:
         epochs=2,
         threads=1,
         device="cpu",
-        child=MacroConfig(num_layers=2, filters=4),
+        child=changes.get("child", MacroConfig(num_layers=2, filters=4)),
         shared=SharedConfig(**{"batch_size": 20, "valid_batch_size": 10, "batch_norm": "batch", **changes.get("shared", {})}),
         schedule=ScheduleConfig(**{**schedule, **changes.get("schedule", {})}),
         retrain=RetrainConfig(epochs=0),
-        **{name: value for name, value in changes.items() if name not in ("shared", "schedule")},
+        **{name: value for name, value in changes.items() if name not in ("child", "shared", "schedule")},
     )
 
 
@@ -183,6 +189,7 @@ GIVEN_A_SPLIT = {"scripts/build.py": 1}
 CHOOSERS = [
     "controllers",
     "enas/collapse.py",
+    "enas/compare/trials.py",
     "enas/derive.py",
     "enas/paths.py",
     "enas/ranking/monitor.py",

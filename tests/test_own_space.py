@@ -138,7 +138,18 @@ def test_cost_grows_from_smallest_to_largest():
     assert largest.parameters - smallest.parameters == 3 * (9 * 8 * 8 + 8)
 
 
-@pytest.mark.parametrize("name", CONTROLLERS)
+ON_MIXTURES = ("darts", "gaea", "gdas")
+
+
+@pytest.mark.parametrize("name", ON_MIXTURES)
+def test_strategy_on_mixtures_is_refused_with_the_reason(name):
+    with pytest.raises(
+        ValueError, match="chain: expected a space with mixtures, but its network runs one architecture at a time"
+    ):
+        CONTROLLERS[name]().make(SPACE, seed=0)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTROLLERS if name not in ON_MIXTURES])
 def test_every_controller_searches_it_through_the_environment(name, shared):
     train_envs, envs = SharedWeightVectorEnv(shared, num_envs=1), SharedWeightVectorEnv(shared, num_envs=4, phase="controller")
     controller = CONTROLLERS[name]().make(SPACE, seed=0)

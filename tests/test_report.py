@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from enas.children.cost import Cost
 from enas.derive import Candidate
 from enas.export import Answer
@@ -88,3 +90,15 @@ def test_report_of_a_search_without_retraining_has_no_table_and_no_verdict(tmp_p
     assert "test error" not in text
     assert "**" not in text
     assert "12,345 parameters" in text
+
+
+def test_report_of_an_objective_has_the_front_and_the_latency(tmp_path):
+    candidate = replace(ANSWER.candidate, costs={"latency": 1.23456})
+    answer = replace(ANSWER, candidate=candidate)
+    write_report(tmp_path, heading="x", answer=answer, rows=[], verdict=None, front=["## A front", ""], warning="Too slow.")
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    assert any(line.endswith("6,789,012 multiply-adds for one image, 1.235 ms.") for line in lines)
+    assert lines.index("## A front") < lines.index("Warning: Too slow.")
+    assert any("`pareto.json`" in line for line in lines)
+    write_report(tmp_path, heading="x", answer=ANSWER, rows=[], verdict=None)
+    assert "pareto" not in (tmp_path / "report.md").read_text(encoding="utf-8")

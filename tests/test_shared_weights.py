@@ -20,11 +20,12 @@ from enas.datasets.batches import BatchStream
 from enas.datasets.images import ImageData
 from enas.measure import no_collection
 from enas.seeding import derive_seed
-from enas.shared_weights import SharedWeights, even_chunk
+from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.sampling import sample_uniform
 from enas.types import IntArray, PathBatch
+from enas.validation import even_chunk
 
 CHILD = MacroConfig(num_layers=3, filters=4, keep_prob=0.8)
 WITHOUT_DROPOUT = replace(CHILD, keep_prob=1.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -292,6 +293,24 @@ def test_layout_charts_the_tags_of_a_run(tmp_path: Path) -> None:
     layout = layout_pb2.Layout.FromString(stored.tensor_proto.string_val[0])
     read = {page.title: {chart.title: tuple(chart.multiline.tag) for chart in page.chart} for page in layout.category}
     assert read == LAYOUT
+
+
+def test_costs_are_in_a_line_only_where_they_were_measured(tmp_path: Path) -> None:
+    with Tracker(tmp_path, start=None) as tracker:
+        tracker.architectures(
+            [row(0), row(1, costs={"parameters": np.float64(12), "latency": math.inf}, failure="out of memory")]
+        )
+    plain, priced = lines(tmp_path / "architectures.jsonl")
+    assert "costs" not in plain
+    assert priced == {**plain, "index": 1, "step": 1, "costs": {"parameters": 12.0, "latency": None}, "failure": "out of memory"}
+
+
+def test_page_without_a_chart_is_left_out(tmp_path: Path) -> None:
+    with Tracker(tmp_path, start=None) as tracker:
+        tracker.layout(absent={tag for tags in LAYOUT["Cost"].values() for tag in tags})
+    (stored,) = events(tmp_path).Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(stored.tensor_proto.string_val[0])
+    assert {page.title for page in layout.category} == set(LAYOUT) - {"Cost"}
 
 
 def test_charts_that_would_stay_empty_are_left_out(tmp_path: Path) -> None:

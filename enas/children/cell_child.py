@@ -159,10 +159,14 @@ class CellChild(Child):
     ) -> Output:
         """Run one architecture; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
         self.require_own(architecture)
+        return self._run(x, normal=architecture.normal, reduce=architecture.reduce, generator=generator)
+
+    def _run(self, x: Tensor, *, normal: Any, reduce: Any, generator: torch.Generator | None) -> Output:
+        """Run the cells. Args: normal, reduce: what the cells of each kind take as their nodes."""
         older = newer = self.stem(x)
         aux_logits = None
         for index, cell in enumerate(self.cells):
-            nodes = architecture.reduce if index in self.reduction_cells else architecture.normal
+            nodes = reduce if index in self.reduction_cells else normal
             older, newer = cell(older, newer, nodes, Noise(keep_prob=self._path_keep_prob(index), generator=generator))
             if index == self.auxiliary_cell and self.training and self.auxiliary is not None:
                 aux_logits = self.auxiliary(newer)

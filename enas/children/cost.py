@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from enas.children.base import Child
 from enas.spaces.base import ChildConfig
@@ -49,11 +50,32 @@ def size_of(config: ChildConfig, architecture: Any, *, image_shape: tuple[int, i
         return count_parameters(config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=architecture))
 
 
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts as `torch.utils.flop_counter.FlopCounterMode` does, in a third of its time.
+
+    It keeps no tree of modules, and of a BatchNorm, which counts for nothing, it takes the shape alone: on the meta device that
+    one is computed operation by operation in Python.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.native_batch_norm.default:
+            return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
+        out = function(*args, **(kwargs or {}))
+        count = flop_registry.get(function._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 def measure_cost(config: ChildConfig, architecture: Any, *, image_shape: tuple[int, int, int], num_classes: int) -> Cost:
     """Count an architecture's parameters and FLOPs at a configuration's width and depth."""
     with torch.device("meta"):
         child = config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=architecture).eval()
         image = torch.empty(1, *image_shape)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _FlopCounter() as counter:
         child(image, architecture)
-    return Cost(parameters=count_parameters(child), flops=counter.get_total_flops() // 2, auxiliary=count_auxiliary(child))
+    return Cost(parameters=count_parameters(child), flops=counter.total // 2, auxiliary=count_auxiliary(child))

@@ -10,26 +10,32 @@ The searched network is the retrained one, so it follows the authors' final netw
 poolings (their search puts one without weights there, which no count of parameters sees). BatchNorm of the cells has weights or
 not by `affine`; the stem's always has.
 
+In a mixture a node adds the active operations on all items before it, times their weights (authors: `cnn/model_search.py`).
+
 Departures: the auxiliary head is that of ENAS (`cell_child`), behind the same cell as the authors'; drop-path falls with depth as
 in the micro network, where the authors' is the same in all cells; images of odd size are halved rounding up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from enas.children.base import draw_as_pytorch
+from enas.children.base import Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import Items, Noise, Shape, rectified_conv1x1, separable_convs
+from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
 from enas.children.ops import FactorizedReduction, drop_path
-from enas.spaces.darts import DartsArchitecture, DartsConfig, Nodes, Operation, reduction_cells
+from enas.spaces.darts import DartsArchitecture, DartsConfig, DartsSpace, Nodes, Operation, mixed_edges, reduction_cells
 from enas.spaces.darts import Node as PickedNode
-from enas.spaces.two_cells import NUM_INPUTS
+from enas.spaces.two_cells import CELLS, NUM_INPUTS
+from enas.types import BoolArray
 
 DILATION = 2
 
@@ -41,6 +47,17 @@ def dilated_conv(channels: int, *, kernel_size: int, stride: int, affine: bool) 
         channels, channels, kernel_size, stride=stride, padding=padding, dilation=DILATION, groups=channels, bias=False
     )
     return nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False), BatchNorm(channels, affine=affine))
+
+
+def _average(x: Tensor, *, stride: int) -> Tensor:
+    return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+
+
+def _maximum(x: Tensor, *, stride: int) -> Tensor:
+    return F.max_pool2d(x, 3, stride, 1)
+
+
+POOLINGS: dict[Operation, Callable[..., Tensor]] = {"avg_pool_3x3": _average, "max_pool_3x3": _maximum}
 
 
 class DartsNode(nn.ModuleDict):
@@ -67,8 +84,10 @@ class DartsNode(nn.ModuleDict):
     def _stride(self, item: int) -> int:
         return 2 if self.is_reduction and item < NUM_INPUTS else 1
 
-    def forward(self, items: Items, picked: PickedNode, noise: Noise) -> Tensor:
-        """Return operation 0 on item 0 + operation 1 on item 1, (B, C, H, W)."""
+    def forward(self, items: MixedItems, picked: PickedNode | MixedNode, noise: Noise) -> Tensor:
+        """Return operation 0 on item 0 + operation 1 on item 1, or a mixture's sum; (B, C, H, W)."""
+        if isinstance(picked, MixedNode):
+            return weighted_sum([self._mixed(items, *term, noise) for term in picked.terms], picked.weights)
         edges = [edge for edge in zip(picked.inputs, picked.operations, strict=True) if edge[1] != "none"]
         if not edges:
             item = picked.inputs[0]
@@ -82,13 +101,24 @@ class DartsNode(nn.ModuleDict):
         stride = self._stride(item)
         if operation == "skip_connect" and stride == 1:
             return items[item]
-        if operation == "avg_pool_3x3":
-            out = F.avg_pool2d(items[item], 3, stride, 1, count_include_pad=False)
-        elif operation == "max_pool_3x3":
-            out = F.max_pool2d(items[item], 3, stride, 1)
+        if operation in POOLINGS:
+            out = POOLINGS[operation](items[item], stride=stride)
         else:
             out = self[f"{operation}_{item}"](items.rectified(item))
-        return drop_path(out, keep_prob=noise.keep_prob, generator=noise.generator) if noise.keep_prob < 1 else out
+        return _dropped(out, noise)
+
+    def _mixed(self, items: MixedItems, item: int, operation: Operation, noise: Noise) -> Tensor:
+        """Return an operation of a mixture on an item: the same, with a pooling that the item's edges share."""
+        stride = self._stride(item)
+        if operation in POOLINGS:
+            return _dropped(items.pooled(item, operation, partial(POOLINGS[operation], stride=stride)), noise)
+        if operation == "none":  # where nothing else on the node's edges is active
+            return torch.zeros_like(items[item][:, :, ::stride, ::stride])
+        return self._operate(items, item, operation, noise)
+
+
+def _dropped(x: Tensor, noise: Noise) -> Tensor:
+    return drop_path(x, keep_prob=noise.keep_prob, generator=noise.generator) if noise.keep_prob < 1 else x
 
 
 class DartsCell(nn.Module):
@@ -123,9 +153,9 @@ class DartsCell(nn.Module):
         )
         self.shape = Shape(channels=config.num_nodes * channels, level=newer.level + is_reduction)
 
-    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes, noise: Noise) -> tuple[Tensor, Tensor]:
+    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes | tuple[MixedNode, ...], noise: Noise) -> tuple[Tensor, Tensor]:
         """Map the two outputs before, (B, C', H', W'), to the newer one and the cell's own (B, num_nodes * C, H, W)."""
-        items = Items((self.preprocess_0(older), self.preprocess_1(newer)))
+        items = MixedItems((self.preprocess_0(older), self.preprocess_1(newer)))
         outputs = []
         for node, picked in zip(self.nodes, nodes, strict=True):
             outputs.append(node(items, picked, noise))
@@ -138,6 +168,25 @@ def edge_choices(operations: Iterable[Operation], index: int, picked: PickedNode
     if picked is None:
         return tuple((operation, item) for operation in operations for item in range(NUM_INPUTS + index))
     return tuple(zip(picked.operations, picked.inputs, strict=True))
+
+
+def mixed_nodes(weights: Tensor, active: BoolArray, space: DartsSpace) -> tuple[tuple[MixedNode, ...], ...]:
+    """Return what each node of the normal and of the reduction cell adds in a mixture: active operations, in row order.
+
+    `none` is left out unless it is all that a node has.
+
+    Args: weights: (R, K), rows in the order of `mixed_edges`. active: (R, K).
+    """
+    edges = list(mixed_edges(space.num_nodes))
+    cells: list[list[MixedNode]] = [[] for _ in CELLS]
+    for cell, node in dict.fromkeys((cell, node) for cell, node, _ in edges):
+        rows = [row for row, edge in enumerate(edges) if edge[:2] == (cell, node)]
+        places = [(rows[index], choice) for index, choice in np.argwhere(active[rows]).tolist()]
+        places = [place for place in places if space.operations[place[1]] != "none"] or places[:1]
+        terms = tuple((edges[row][2], space.operations[choice]) for row, choice in places)
+        own_rows, choices = (list(column) for column in zip(*places, strict=True))
+        cells[cell].append(MixedNode(terms=terms, weights=weights[own_rows, choices]))
+    return tuple(map(tuple, cells))
 
 
 class DartsChild(CellChild):
@@ -162,6 +211,7 @@ class DartsChild(CellChild):
     ) -> None:
         reductions = reduction_cells(config.num_layers)
         super().__init__(config, image_shape=image_shape, reductions=reductions, architecture=architecture)
+        self.space = config.make_space()
         self.cells = nn.ModuleList()
         older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
         shapes = []
@@ -180,6 +230,15 @@ class DartsChild(CellChild):
             num_classes=num_classes,
             bias=True,
         )
+
+    def forward_mixture(
+        self, x: Tensor, weights: Tensor, active: BoolArray, *, generator: torch.Generator | None = None
+    ) -> Output:
+        """Run a mixture; see `Child.forward_mixture`. Raises ValueError on the network of one architecture."""
+        require_supernet(self)
+        check_mixture(self.space, weights, active)
+        normal, reduce = mixed_nodes(weights, active, self.space)
+        return self._run(x, normal=normal, reduce=reduce, generator=generator)
 
     @property
     def auxiliary_cell(self) -> int:

@@ -4,15 +4,19 @@ A 3x3 stem, three stages of N cells with a residual block of stride 2 between th
 a linear classifier. An operation is ReLU, convolution, BatchNorm; an average pooling that leaves padding out; the identity; or
 zero.
 
+A mixture adds the active operations of each edge, times their weights. Where one operation an edge is active, with a weight of
+one, it computes what that cell computes, bit for bit.
+
 Departures: what the output does not depend on is not computed (it still counts as parameters, as in the benchmark), so a
 multiply-add that the benchmark counts for a dead edge is not counted here; images of odd size are halved rounding up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +24,7 @@ from torch.nn import functional as F
 from enas.children.base import Child, Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_parts import Items
+from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
 from enas.spaces.nasbench201 import (
     EDGES,
     NUM_NODES,
@@ -29,6 +34,7 @@ from enas.spaces.nasbench201 import (
     Operation,
     live_nodes,
 )
+from enas.types import BoolArray
 
 KERNEL_SIZES: dict[Operation, int] = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 """Operations with weights."""
@@ -38,6 +44,11 @@ def conv_norm(in_channels: int, out_channels: int, *, kernel_size: int, stride: 
     """Return convolution and BatchNorm; the ReLU before them is the caller's."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False)
     return nn.Sequential(conv, BatchNorm(out_channels, affine=affine))
+
+
+def average(x: Tensor) -> Tensor:
+    """Return the 3x3 average of each pixel's neighbours, padding left out; (B, C, H, W) both."""
+    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
 class Edge(nn.ModuleDict):
@@ -60,7 +71,7 @@ class Edge(nn.ModuleDict):
         if operation == "skip_connect":
             return items[source]
         if operation == "avg_pool_3x3":
-            return F.avg_pool2d(items[source], 3, 1, 1, count_include_pad=False)
+            return average(items[source])
         out: Tensor = self[operation](items.rectified(source))
         return out
 
@@ -91,6 +102,43 @@ class BenchmarkCell(nn.ModuleList):
                     total = out if total is None else total + out
             items.append(torch.zeros_like(x) if total is None else total)
         return items[NUM_NODES]
+
+    def mix(self, x: Tensor, nodes: Sequence[MixedNode | None]) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W). Args: nodes: 1 to 3; None for one that is zero, or that the output does not need."""
+        items = MixedItems([x])
+        for target, node in enumerate(nodes, start=1):
+            if node is None:
+                items.append(torch.zeros_like(x))
+                continue
+            outputs = [
+                items.pooled(source, operation, average)
+                if operation == "avg_pool_3x3"
+                else self[EDGES.index((source, target))](items, source, operation)
+                for source, operation in node.terms
+            ]
+            items.append(weighted_sum(outputs, node.weights))
+        return items[NUM_NODES]
+
+
+def mixed_nodes(weights: Tensor, active: BoolArray) -> tuple[MixedNode | None, ...]:
+    """Return what each node of a mixture adds: the active operations of its edges but `none`, in token order.
+
+    None for a node that the output does not depend on, or without such operations.
+
+    Args: weights: (6, 5). active: (6, 5).
+    """
+    running: BoolArray = active & np.array([operation != "none" for operation in OPERATIONS])
+    live = live_nodes(["skip_connect" if row.any() else "none" for row in running])
+    nodes: list[MixedNode | None] = []
+    for node in range(1, NUM_NODES + 1):
+        places = [(edge, choice) for edge, choice in np.argwhere(running).tolist() if EDGES[edge][1] == node]
+        if not (live[node] and places):
+            nodes.append(None)
+            continue
+        edges, choices = (list(column) for column in zip(*places, strict=True))
+        terms = tuple((EDGES[edge][0], OPERATIONS[choice]) for edge, choice in places)
+        nodes.append(MixedNode(terms=terms, weights=weights[edges, choices]))
+    return tuple(nodes)
 
 
 class ResidualReduction(nn.Module):
@@ -128,8 +176,9 @@ class NasBench201Child(Child):
         architecture: NasBench201Architecture | None = None,
     ) -> None:
         super().__init__()
+        self.space = config.make_space()
         if architecture is not None:
-            config.make_space().encode(architecture)  # raises for an architecture of another space
+            self.space.encode(architecture)  # raises for an architecture of another space
         self.architecture = architecture
         operations, affine = None if architecture is None else architecture.operations, config.affine
         width = config.filters
@@ -152,6 +201,18 @@ class NasBench201Child(Child):
         x = self.stem(x)
         for layer in self.layers:
             x = layer(x, architecture.operations) if isinstance(layer, BenchmarkCell) else layer(x)
+        return Output(logits=self.classifier(self.norm(x).mean(dim=(2, 3))))
+
+    def forward_mixture(
+        self, x: Tensor, weights: Tensor, active: BoolArray, *, generator: torch.Generator | None = None
+    ) -> Output:
+        """Run a mixture; see `Child.forward_mixture`. Raises ValueError on the network of one cell."""
+        require_supernet(self)
+        check_mixture(self.space, weights, active)
+        nodes = mixed_nodes(weights, active)
+        x = self.stem(x)
+        for layer in self.layers:
+            x = layer.mix(x, nodes) if isinstance(layer, BenchmarkCell) else layer(x)
         return Output(logits=self.classifier(self.norm(x).mean(dim=(2, 3))))
 
     def reset_parameters(self, generator: torch.Generator) -> None:

@@ -4,23 +4,25 @@ A cell has two inputs, the outputs of the two cells before it (0 the older one, 
 picks two distinct items before it and an operation for each, and adds the two results; the nodes, concatenated, are the cell's
 output. `none` is a zero: part of the authors' search, never of the cells that they derive.
 
-Tokens are, for each node, the pair of items, the lower item's operation and the higher one's; the normal cell comes first. DARTS
-is searched by gradients; the policy here answers in the order of the micro space's: two warm-up steps a cell, whose anchors stand
-for the inputs and have the value zero; a node's pair, then both operations, then a step that makes the node's anchor.
+In a mixture, which the authors search by gradients, a node adds all operations on all items before it. Tokens are, for each node,
+the pair of items, the lower item's operation and the higher one's; the normal cell comes first. A policy answers in the order of
+the micro space's: two warm-up steps a cell, whose anchors stand for the inputs and have the value zero; a node's pair, then both
+operations, then a step that makes the node's anchor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, is_tokens
+from enas.spaces.base import ChildConfig, Decision, MixedOperation, SearchSpace, Step, is_tokens
 from enas.spaces.genotypes import Edge, Genotype, read_genotype
 from enas.spaces.graph import CellGraph
+from enas.spaces.mixture import check_weights
 from enas.spaces.two_cells import CELLS, NUM_INPUTS, SIDES, CellNode, TwoCells, draw_cell, read_cells
-from enas.types import IntArray
+from enas.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from enas.children.base import Child
@@ -111,6 +113,10 @@ class DartsSpace(SearchSpace[DartsArchitecture]):
         for cell in CELLS:
             self._add_cell(cell, decisions, steps)
         self.decisions, self.steps = tuple(decisions), tuple(steps)
+        self.mixed_operations = tuple(
+            MixedOperation(name=f"{CELLS[cell]}/node_{node}/item_{item}", choices=self.operations)
+            for cell, node, item in mixed_edges(num_nodes)
+        )
 
     def _add_cell(self, cell: str, decisions: list[Decision], steps: list[Step]) -> None:
         anchors = [len(steps), len(steps) + 1]
@@ -170,6 +176,29 @@ class DartsSpace(SearchSpace[DartsArchitecture]):
                 if node.inputs not in _pairs(index):
                     expected = f"two distinct items in 0..{NUM_INPUTS + index - 1}, ascending"
                     raise ValueError(f"{cell}/node_{index}: expected {expected}, got {list(node.inputs)}")
+
+    def discretize(self, weights: FloatArray) -> DartsArchitecture:
+        """Return of each node the two edges with the largest weight of an operation other than `none`, and these operations.
+
+        Weights are compared between edges as they are; ties go to the lower item and the first operation (authors: `genotype` of
+        `cnn/model_search.py`).
+
+        Args: weights: (R, K), in the order of `mixed_edges`. Raises: ValueError for weights that do not fit or are not finite.
+        """
+        values = check_weights(self.name, self.mixed_operations, weights)
+        choices = [index for index, operation in enumerate(self.operations) if operation != "none"]
+        strength, best = values[:, choices].max(axis=1).tolist(), values[:, choices].argmax(axis=1).tolist()
+        cells: list[list[Node]] = [[] for _ in CELLS]
+        first = 0  # row of the node's first edge
+        for nodes in cells:
+            for index in range(self.num_nodes):
+                rows = range(first, first + NUM_INPUTS + index)
+                low, high = sorted(sorted(rows, key=lambda row: -strength[row])[:SIDES])
+                operations = (self.operations[choices[best[low]]], self.operations[choices[best[high]]])
+                nodes.append(Node(inputs=(low - first, high - first), operations=operations))
+                first = rows.stop
+        normal, reduce = map(tuple, cells)
+        return DartsArchitecture(normal=normal, reduce=reduce)
 
     def from_json(self, data: dict[str, Any]) -> DartsArchitecture:
         """Read `DartsArchitecture.to_json`. Raises ValueError naming what does not fit."""
@@ -247,6 +276,14 @@ class DartsSpace(SearchSpace[DartsArchitecture]):
         names, nodes = ("normal cell", "reduction cell"), tuple(range(NUM_INPUTS, NUM_INPUTS + self.num_nodes))
         drawn = (draw_cell(name, cell, outputs=nodes) for name, cell in zip(names, architecture.cells, strict=True))
         return CellGraph(cells=tuple(drawn))
+
+
+def mixed_edges(num_nodes: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (cell, node, item) of each edge of a mixture, in the order of its weights' rows: the normal cell first."""
+    for cell in range(len(CELLS)):
+        for node in range(num_nodes):
+            for item in range(NUM_INPUTS + node):
+                yield cell, node, item
 
 
 def _pairs(index: int) -> list[tuple[int, int]]:

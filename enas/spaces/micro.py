@@ -66,6 +66,7 @@ class MicroSpace(SearchSpace[MicroArchitecture]):
     """
 
     idle_choices = frozenset({"avg3x3", "max3x3", "identity"})
+    why_no_mixture = "its cell puts out the nodes that no other node picks, and in a mixture every node picks every item"
 
     def __init__(
         self,

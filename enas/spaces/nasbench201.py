@@ -15,9 +15,10 @@ from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, is_tokens
+from enas.spaces.base import ChildConfig, Decision, MixedOperation, SearchSpace, Step, is_tokens
 from enas.spaces.graph import Block, Cell, CellGraph, Chip
-from enas.types import IntArray
+from enas.spaces.mixture import check_weights
+from enas.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from enas.children.base import Child
@@ -68,6 +69,7 @@ class NasBench201Space(SearchSpace[NasBench201Architecture]):
             for step, (source, node) in enumerate(EDGES)
         )
         self.steps = tuple(Step(input="choice" if step else "start") for step in range(len(EDGES)))
+        self.mixed_operations = tuple(MixedOperation(name=decision.name, choices=decision.choices) for decision in self.decisions)
 
     def decode(self, tokens: Sequence[int] | IntArray) -> NasBench201Architecture:
         """Turn six tokens into a cell. Raises ValueError for a wrong count or range."""
@@ -116,6 +118,13 @@ class NasBench201Space(SearchSpace[NasBench201Architecture]):
         if self.to_text(architecture) != string:
             raise ValueError(f"{self.name}: expected {self.to_text(architecture)}, got {text!r}")
         return architecture
+
+    def discretize(self, weights: FloatArray) -> NasBench201Architecture:
+        """Return of each edge the operation with the largest weight, `none` too; ties go to the first (authors: `genotype`).
+
+        Args: weights: (6, 5). Raises: ValueError for weights that do not fit or are not finite.
+        """
+        return self.decode(check_weights(self.name, self.mixed_operations, weights).argmax(axis=1))
 
     def official_index(self, architecture: NasBench201Architecture) -> int:
         """Return the number that the benchmark gives a cell, 0 to 15,624."""

@@ -104,3 +104,89 @@ def test_network_of_one_architecture_refuses_another(config, make_child):
     first, second = sampled(config, 2, seed=5)
     with pytest.raises(ValueError, match="own architecture"):
         make_child(config, architecture=first).eval()(images(2, 3, 8, 8), second)
+
+
+# Mixtures.
+
+MIXED = [name for name in SPACES if SPACES[name]().make_space().mixed_operations]
+
+
+def mixture(config, seed=0):
+    """Return random weights, float64 (R, K), and the mask of all operations."""
+    places = config.make_space().mixed_operations
+    weights = np.random.default_rng(seed).dirichlet(np.ones(len(places[0].choices)), size=len(places))
+    return torch.from_numpy(weights).requires_grad_(), np.ones(weights.shape, dtype=bool)
+
+
+def run_mixture(child, x, weights, active):
+    """Return the logits and the gradients of weights that got one, by name; the mixture's own is left on it."""
+    child.zero_grad(set_to_none=True)
+    weights.grad = None
+    logits = child.forward_mixture(x, weights, active, generator=torch.Generator().manual_seed(3)).logits
+    F.cross_entropy(logits, torch.arange(len(x)) % logits.shape[1]).backward()
+    return logits, {name: weight.grad for name, weight in child.named_parameters() if weight.grad is not None}
+
+
+@pytest.fixture(params=MIXED)
+def mixed_config(request):
+    return make_child_config(request.param, TINY[request.param])
+
+
+def test_spaces_with_mixtures_are_those_of_cells_with_one_kind_of_edge():
+    assert MIXED == ["darts", "nasbench201"]
+
+
+def test_gradient_of_the_weights_is_that_of_finite_differences(mixed_config, make_child):
+    child, x = make_child(mixed_config).double().train(), images(4, 3, 8, 8).double()
+    weights, active = mixture(mixed_config)
+
+    def loss(w):
+        return F.cross_entropy(child.forward_mixture(x, w, active).logits, torch.arange(4))
+
+    run_mixture(child, x, weights, active)
+    direction = torch.randn(weights.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    with torch.no_grad():
+        slope = (loss(weights + 1e-6 * direction) - loss(weights - 1e-6 * direction)) / 2e-6
+    assert float((weights.grad * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
+
+
+def test_operations_that_are_not_active_do_not_run_and_have_no_gradient(mixed_config, make_child):
+    child, x = make_child(mixed_config).double().train(), images(4, 3, 8, 8).double()
+    weights, everything = mixture(mixed_config)
+    none = [choice == "none" for choice in mixed_config.make_space().mixed_operations[0].choices]
+    active = everything & (np.random.default_rng(1).random(everything.shape) < 0.4)
+    active[~active.any(axis=1), -1] = True
+    logits, gradients = run_mixture(child, x, weights, active)
+    assert (weights.grad.numpy()[~active] == 0).all()
+    assert (weights.grad.numpy()[:, none] == 0).all()
+    zeroed = torch.where(torch.from_numpy(active), weights.detach(), 0.0).requires_grad_()
+    same, everyone = run_mixture(child, x, zeroed, everything)
+    torch.testing.assert_close(logits, same, rtol=1e-12, atol=1e-12)
+    assert set(gradients) < set(everyone)
+    for name, gradient in everyone.items():
+        expected = torch.zeros_like(gradient) if name not in gradients else gradients[name]
+        torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_every_weight_of_a_supernet_is_reached_by_a_full_mixture(mixed_config, make_child):
+    child = make_child(mixed_config).train()
+    weights, active = mixture(mixed_config)
+    _, gradients = run_mixture(child, images(4, 3, 8, 8), weights.detach().float().requires_grad_(), active)
+    assert set(gradients) == {name for name, _ in child.named_parameters()}
+
+
+def test_mixture_is_refused_on_a_standalone_network_and_elsewhere(mixed_config, make_child):
+    weights, active = mixture(mixed_config)
+    alone = make_child(mixed_config, architecture=mixed_config.make_space().largest())
+    with pytest.raises(ValueError, match="expected a supernet for a mixture"):
+        alone.forward_mixture(images(2, 3, 8, 8), weights.float(), active)
+    supernet = make_child(mixed_config)
+    with pytest.raises(ValueError, match="expected weights and active"):
+        supernet.forward_mixture(images(2, 3, 8, 8), weights[1:].float(), active)
+    active[1] = False
+    place = mixed_config.make_space().mixed_operations[1].name
+    with pytest.raises(ValueError, match=f"{place}: expected at least one active operation"):
+        supernet.forward_mixture(images(2, 3, 8, 8), weights.float(), active)
+    macro = make_child(make_child_config("macro", TINY["macro"]))
+    with pytest.raises(ValueError, match="MacroChild: expected a network that runs mixtures"):
+        macro.forward_mixture(images(2, 3, 8, 8), weights.float(), active)

@@ -1,6 +1,7 @@
 import gc
 import itertools
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,8 +75,9 @@ def darts_output(layers, architecture, x, *, config, masks):
         for index, node in enumerate(nodes):
             items.append(
                 sum(
-                    edge(f"{name}.nodes.{index}.{op}_{item}", cell, op, items[item], 2 if is_reduction and item < 2 else 1)
-                    for item, op in zip(node.inputs, node.operations, strict=True)
+                    weight
+                    * edge(f"{name}.nodes.{index}.{op}_{item}", cell, op, items[item], 2 if is_reduction and item < 2 else 1)
+                    for item, op, weight in zip(node.inputs, node.operations, getattr(node, "weights", (1, 1)), strict=True)
                 )
             )
         return torch.cat(items[2:], dim=1)
@@ -323,3 +325,54 @@ def test_architecture_of_another_space_is_refused():
     other = sampled(DartsConfig())[0]
     with pytest.raises(ValueError, match="normal: expected 1 nodes, got 4"):
         DartsConfig(num_nodes=1).make_child(image_shape=(3, 8, 8), num_classes=10, architecture=other)
+
+
+def edges_of(config):
+    """Return (cell, node, item) of each row of a mixture's weights."""
+    return [(c, node, item) for c in range(2) for node in range(config.num_nodes) for item in range(2 + node)]
+
+
+@pytest.mark.parametrize("operations", [OPERATIONS, OPERATIONS[1:], ("avg_pool_3x3", "dil_conv_3x3")])
+@pytest.mark.parametrize("training", [False, True])
+def test_mixture_is_the_described_sum(operations, training, make_child, layers_of, masks):
+    config = DartsConfig(num_layers=4, num_nodes=2, filters=3, keep_prob=0.7, aux_head=True, operations=operations)
+    child = make_child(config, image_shape=(3, 9, 7)).double().train(training)
+    child.drop_path_keep_prob = 0.6
+    x = images(4, 3, 9, 7).double()
+    edges = edges_of(config)
+    weights = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(len(operations)), size=len(edges)))
+
+    def node(cell, index):
+        rows = [row for row, edge in enumerate(edges) if edge[:2] == (cell, index)]
+        terms = [(edges[row][2], operation, weights[row, k]) for row in rows for k, operation in enumerate(operations)]
+        inputs, names, factors = zip(*terms, strict=True)
+        return SimpleNamespace(inputs=inputs, operations=names, weights=factors)
+
+    cells = SimpleNamespace(normal=[node(0, 0), node(0, 1)], reduce=[node(1, 0), node(1, 1)])
+    noise = masks(3, path_keep_prob=0.6, num_cells=4)
+    logits, aux_logits = darts_output(layers_of(child), cells, x, config=config, masks=noise)
+    active = np.ones(weights.shape, dtype=bool)
+    output = child.forward_mixture(x, weights, active, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(output.logits, logits, rtol=1e-8, atol=1e-8)
+    assert (output.aux_logits is None) == (aux_logits is None)
+    if aux_logits is not None:
+        torch.testing.assert_close(output.aux_logits, aux_logits, rtol=1e-8, atol=1e-8)
+
+
+def test_mixture_of_a_pair_an_operation_each_and_none_elsewhere_is_that_architecture_bit_for_bit(make_child):
+    config = SMALL_WITH_NONE
+    x = images(4, 3, 8, 8)
+    with_none = same_cells(
+        Node(inputs=(0, 1), operations=("none", "sep_conv_3x3")), Node(inputs=(1, 2), operations=("none", "none"))
+    )
+    for architecture in (*sampled(config, 4), with_none):
+        active = np.zeros((len(edges_of(config)), len(OPERATIONS)), dtype=bool)
+        for row, (cell, index, item) in enumerate(edges_of(config)):
+            picked = architecture.cells[cell][index]
+            active[row, OPERATIONS.index(dict(zip(picked.inputs, picked.operations, strict=True)).get(item, "none"))] = True
+        logits = []
+        for mixed in (False, True):
+            child = make_child(config).train()
+            weights = torch.from_numpy(active).float()
+            logits.append((child.forward_mixture(x, weights, active) if mixed else child(x, architecture)).logits)
+        assert torch.equal(*logits)

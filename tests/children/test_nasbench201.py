@@ -22,8 +22,11 @@ def images(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(2))
 
 
-def described_logits(layers, architecture, x, *, cells_per_stage):
-    """The benchmark's network, written without the child. Args: layers: of the supernet's weights."""
+def described_logits(layers, architecture, x, *, cells_per_stage, weights=None):
+    """The benchmark's network, written without the child.
+
+    Args: layers: of the supernet's weights. weights: of a mixture of all operations, which the architecture gives way to.
+    """
 
     def conv_norm(name, y, stride=1):
         return layers.norm(f"{name}.1", layers.conv(f"{name}.0", y, stride=stride))
@@ -47,7 +50,16 @@ def described_logits(layers, architecture, x, *, cells_per_stage):
             y = layers.conv(f"{name}.shortcut", pooled) + body
             continue
         nodes = [y]
-        for node in (1, 2, 3):
+        for node in (1, 2, 3) if weights is not None else ():
+            nodes.append(
+                sum(
+                    weights[edge, choice] * operate(f"{name}.{edge}", operation, nodes[source])
+                    for edge, (source, target) in enumerate(EDGES)
+                    if target == node
+                    for choice, operation in enumerate(OPERATIONS)
+                )
+            )
+        for node in (1, 2, 3) if weights is None else ():
             edges = [
                 (edge, source, operation)
                 for edge, ((source, target), operation) in enumerate(zip(EDGES, architecture.operations, strict=True))
@@ -143,3 +155,33 @@ def test_every_operation_with_weights_has_its_own_on_each_edge():
     child = NasBench201Config(filters=4, cells_per_stage=1).make_child(image_shape=(3, 8, 8), num_classes=10)
     names = {name for name, _ in child.named_parameters() if name.startswith("layers.0.") and name.endswith("0.weight")}
     assert names == {f"layers.0.{edge}.{operation}.0.weight" for edge in range(6) for operation in OPERATIONS[2:4]}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_mixture_is_the_described_sum(training, make_child, layers_of):
+    child = make_child(NasBench201Config(filters=3, cells_per_stage=2), image_shape=(3, 9, 7)).double().train(training)
+    x = images(4, 3, 9, 7).double()
+    weights = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(5), size=6))
+    expected = described_logits(layers_of(child), None, x, cells_per_stage=2, weights=weights)
+    logits = child.forward_mixture(x, weights, np.ones((6, 5), dtype=bool)).logits
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_mixture_of_one_cell_is_that_cell_bit_for_bit(make_child):
+    """Its output, its statistics and its gradients; also where the output does not depend on a node, or on the input."""
+    config = NasBench201Config(filters=4, cells_per_stage=1)
+    x = images(4, 3, 8, 8)
+    disconnected = [SPACE.decode(tokens) for tokens in ([0] * 6, [3, 0, 0, 2, 0, 0], [3, 1, 2, 0, 0, 4], [2, 2, 2, 0, 0, 0])]
+    for architecture in (*sampled(6), *disconnected, SPACE.largest()):
+        active = np.eye(5, dtype=bool)[list(SPACE.encode(architecture))]
+        ends = []
+        for mixed in (False, True):
+            child = make_child(config).train()
+            weights = torch.from_numpy(active).float().requires_grad_()
+            output = child.forward_mixture(x, weights, active) if mixed else child(x, architecture)
+            F.cross_entropy(output.logits, torch.arange(4)).backward()
+            gradients = {f"gradient {name}": weight.grad for name, weight in child.named_parameters() if weight.grad is not None}
+            ends.append({"logits": output.logits, **gradients, **child.state_dict()})
+        assert ends[0].keys() == ends[1].keys()
+        for name, value in ends[0].items():
+            assert torch.equal(value, ends[1][name]), name

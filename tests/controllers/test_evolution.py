@@ -6,6 +6,7 @@ import torch
 
 from controllers.evolution import EvolutionConfig, EvolutionController
 from controllers.uniform import UniformConfig, UniformController
+from enas.spaces.nasbench201 import NasBench201Space
 from enas.types import Rollout
 
 KINDS = ("aging", "generational")
@@ -141,6 +142,102 @@ def test_single_proposal_without_update_is_not_always_the_same_parent(planted_sp
     give(controller, controller.propose(20).tokens, np.arange(20.0))
     paths = np.concatenate([controller.propose(1).tokens for _ in range(100)])
     assert len(np.unique(paths, axis=0)) > 50
+
+
+RECORDED = {
+    "aging": [[4, 2, 2, 4, 4, 2], [2, 3, 2, 2, 3, 3], [3, 2, 3, 4, 4, 2], [2, 0, 4, 0, 4, 2]],
+    "generational": [[4, 4, 2, 4, 2, 3], [4, 4, 3, 4, 2, 3], [4, 3, 3, 4, 4, 3], [4, 4, 4, 4, 2, 3]],
+}
+"""What the seventh proposals below were before evolution knew of duplicates, and aging of crossover."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_proposals_by_default_are_the_recorded_ones(kind):
+    controller = make(NasBench201Space(), seed=7, kind=kind, population=6, sample=3, parents=2)
+    for _ in range(6):
+        rollout = controller.propose(4)
+        controller.update(rollout, rollout.tokens.mean(axis=1))
+    assert controller.propose(4).tokens.tolist() == RECORDED[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_crossover_children_have_only_their_parents_choices(kind, chain_space):
+    space = chain_space(*[10] * 20)
+    options = {"aging_crossover": 1.0, "crossover_fraction": 1.0, "reevaluate_parents": False}
+    controller = make(space, kind=kind, population=4, parents=2, sample=2, **options)
+    give(controller, [[row] * 20 for row in (4, 5, 6, 7)], [0.1, 0.9, 0.2, 0.8])
+    children = controller.propose(400).tokens
+    assert set(np.unique(children)) == ({4, 5, 6, 7} if kind == "aging" else {5, 7})
+    kinds_of_choices = [len(np.unique(child)) for child in children]
+    assert set(kinds_of_choices) == {1, 2}  # of one parent, or of two
+
+
+def test_aging_crossover_takes_both_parents_from_tournaments(chain_space):
+    controller = make(chain_space(10, 10), population=4, sample=200, aging_crossover=1.0)  # so large a sample holds the best
+    give(controller, [[4, 4], [5, 5], [6, 6], [7, 7]], [0.1, 0.9, 0.2, 0.8])
+    assert (controller.propose(20).tokens == 5).all()
+
+
+def test_aging_makes_the_given_share_of_children_by_crossover(chain_space):
+    controller = make(chain_space(*[10] * 20), population=2, sample=50, aging_crossover=0.3)
+    give(controller, np.zeros((2, 20)), [1.0, 1.0])
+    is_cross = num_changed(controller.propose(2000).tokens, 0) == 0  # a mutant differs from its parent
+    assert is_cross.mean() == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("options", [{}, {"aging_crossover": 0.8}, {"kind": "generational", "reevaluate_parents": False}])
+def test_without_duplicates_a_small_space_is_exhausted_before_anything_repeats(options, batch, chain_space):
+    space = chain_space(3, 1, 4, 5)
+    controller = make(space, population=6, sample=3, parents=2, avoid_duplicates=True, **options)
+    seen = []
+    for _ in range(60 // batch):
+        rollout = controller.propose(batch)
+        seen += map(tuple, rollout.tokens.tolist())
+        controller.update(rollout, rollout.tokens.mean(axis=1))
+    assert len(set(seen)) == 60
+    assert controller.propose(7).tokens.shape == (7, 4)  # nothing new is left, and it still answers
+
+
+def test_without_duplicates_only_parents_are_measured_again(chain_space):
+    controller = make(chain_space(3, 4, 5), kind="generational", population=8, parents=3, avoid_duplicates=True)
+    measured: list[tuple[int, ...]] = []
+    repeats: set[tuple[int, ...]] = set()
+    for _ in range(5):
+        parents = set(map(tuple, controller.state_dict()["population"]["parents"]["tokens"]))
+        tokens = controller.propose(8).tokens
+        proposed = list(map(tuple, tokens.tolist()))
+        assert len(set(proposed)) == 8
+        assert set(proposed) & set(measured) == parents
+        repeats |= parents
+        measured += proposed
+        give(controller, tokens, tokens.mean(axis=1))
+    assert repeats
+
+
+def test_duplicates_are_common_by_default(chain_space):
+    controller = make(chain_space(3, 4, 5), population=8, sample=3)
+    seen = []
+    for _ in range(60):
+        rollout = controller.propose(1)
+        seen += map(tuple, rollout.tokens.tolist())
+        controller.update(rollout, rollout.tokens.mean(axis=1))
+    assert len(set(seen)) < 40
+
+
+def test_measured_architectures_are_restored_and_old_states_know_those_they_hold(chain_space):
+    space = chain_space(3, 4, 5)
+    novel = {"population": 4, "sample": 2, "archive_size": 5, "avoid_duplicates": True}
+    saved = advance(make(space, seed=3, **novel), 15)
+    restored = make(space, **novel)
+    restored.load_state_dict(saved.state_dict())
+    assert restored.state_dict() == saved.state_dict()
+    assert advance(restored, 2).state_dict() == advance(saved, 2).state_dict()
+    old = advance(make(space, **{**novel, "avoid_duplicates": False}), 15).state_dict()
+    assert "measured" not in old
+    restored.load_state_dict(old)
+    held = old["archive"]["tokens"] + old["population"]["alive"]["tokens"]
+    assert restored.state_dict()["measured"] == [list(row) for row in sorted(set(map(tuple, held)))]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -424,3 +424,12 @@ def test_input_from_a_choice_that_was_not_made_is_refused(planted_space):
     decision = Decision(name="op", kind="op", choices=("a", "b"), vocabulary="op", step=1)
     with pytest.raises(ValueError, match="step 1: the input rule 'choice' must follow a step with an op decision"):
         LSTMPolicy(type(planted_space)([decision], [Step(input="start"), Step(input="choice")]))
+
+
+def test_states_are_the_outputs_that_answer_the_decisions(chain_space):
+    policy = make_policy(chain_space(3, 4), tanh_constant=None)
+    output = policy.evaluate(torch.tensor([[0, 1], [2, 3], [1, 1]]))
+    assert output.states.shape == (3, 2, 8)
+    for step, size in enumerate((3, 4)):
+        torch.testing.assert_close(policy.heads[f"op_{size}"](output.states[:, step]), output.logits[:, step, :size])
+    torch.testing.assert_close(output.choice_log_probs.sum(dim=1), output.log_prob)

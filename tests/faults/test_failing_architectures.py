@@ -153,7 +153,7 @@ def numbers_in(value: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("batch_norm", ["batch", "running", "recalibrated"])
-@pytest.mark.parametrize("strategy", CONTROLLERS)
+@pytest.mark.parametrize("strategy", [name for name in CONTROLLERS if name not in ("darts", "gaea", "gdas")])  # run no paths
 def test_search_with_architectures_that_overflow_ends_well(strategy, batch_norm, images, tmp_path):
     config = config_of("good", "fine", "overflow", strategy=strategy, batch_norm=batch_norm)
     with build_search(config, tmp_path, data=images) as run:

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +16,19 @@ import pytest
 import torch
 
 import scripts.bench
+from controllers import CONTROLLERS
 from enas.measure import Pairs
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
+from enas.spaces.nasbench201 import NasBench201Config
 from scripts.bench import BenchCommand, Name
-from scripts.benchmarks import BENCHMARKS
+from scripts.benchmarks import BENCHMARKS, MIXED
 from scripts.workbench import Workbench, random_images
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--macro.num-layers", "2", "--macro.filters", "4", "--batch-size", "4", "--image-size", "8", "--num-images", "20"]
 SMALL += ["--micro.num-layers", "1", "--micro.num-nodes", "2", "--micro.filters", "4", "--micro-batch-size", "4"]
+SMALL += ["--mixed.cells-per-stage", "1", "--mixed.filters", "4"]
 SMALL += ["--architectures", "3", "--threads", str(torch.get_num_threads()), "--device", "cpu"]
 
 Run = Callable[..., tuple[int, str]]
@@ -53,6 +57,7 @@ def bench() -> Workbench:
     return Workbench(
         macro=MacroConfig(num_layers=4, filters=4),
         micro=MicroConfig(num_layers=1, num_nodes=2, filters=4),
+        mixed=NasBench201Config(cells_per_stage=1, filters=4),
         data=random_images(20, 8, seed=0, device=device),
         batch_size=4,
         micro_batch_size=4,
@@ -91,6 +96,7 @@ def test_limits_are_those_that_were_asked_for():
         "micro-layout": 0.5,
         "micro-shared-step": 1.05,
         "shared-step": 1.05,
+        **{f"update-{name}": 0.02 for name in CONTROLLERS},
     }
 
 
@@ -146,8 +152,6 @@ def test_parts_of_the_loop_are_less_than_the_whole_of_each_step(bench):
 
 
 def test_slow_sampling_raises_the_share_of_the_loop(bench, monkeypatch):
-    import time
-
     from enas.paths import ControllerPaths
 
     draw = ControllerPaths.draw
@@ -176,6 +180,26 @@ def test_controller_batch_updates_each_side_on_as_many_architectures(bench, monk
     BENCHMARKS["controller-batch"].measure(bench)
     assert sizes.count(3) * 3 == sizes.count(1)
     assert set(sizes) == {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("categorical", "propose"), ("ppo", "update"), ("gaea", "descend"), ("gdas", "relax")]
+)
+def test_slow_strategy_raises_its_share_of_an_update(name, method, bench, monkeypatch):
+    kind = type(CONTROLLERS[name]().make((bench.mixed if name in MIXED else bench.macro).make_space(), seed=0))
+    real, calls = getattr(kind, method), []
+
+    def slow(*arguments: object) -> object:
+        calls.append(arguments)
+        time.sleep(0.05)
+        return real(*arguments)
+
+    monkeypatch.setattr(kind, method, slow)
+    pairs, _ = BENCHMARKS[f"update-{name}"].measure(bench)
+    assert min(pairs.first) > 0.05
+    assert len(calls) == len(pairs) + 2  # warm-up pairs
+    if method == "update":
+        assert {len(rewards) for _, _, rewards in calls} == {bench.num_architectures}
 
 
 # The command.

@@ -110,7 +110,7 @@ def test_help_names_what_may_be_chosen(capsys):
     text = help_of(lambda: parse_search(["--help"]), capsys)
     assert f"Named configuration that the other flags change: {', '.join(PRESETS)}." in text
     assert data_help() in text
-    assert "--strategy {enas,evolution,uniform}" in text
+    assert f"--strategy {{{','.join(CONTROLLERS)}}}" in text
     assert "--child.num-layers" in text
 
 
@@ -299,7 +299,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("--epochs 0", "epochs: expected at least 1, got 0"),
         ("--seed -1", "seed: expected at least 0, got -1"),
         ("--threads 0", "threads: expected at least 1, got 0"),
-        ("--strategy ppo", "invalid choice 'ppo' for argument '--strategy'. Expected one of ('enas', 'evolution', 'uniform')"),
+        ("--strategy mine", f"invalid choice 'mine' for argument '--strategy'. Expected one of {tuple(CONTROLLERS)}"),
         ("--device tpu", "invalid choice 'tpu' for argument '--device'"),
         ("--child.filters 1", "child: filters: expected at least 2, got 1"),
         ("--child.operations conv9x9", "conv9x9"),

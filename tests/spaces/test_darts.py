@@ -1,7 +1,9 @@
+import itertools
 import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -297,3 +299,62 @@ def test_drawing_has_a_block_a_node_with_a_chip_an_operation():
     assert reduce.blocks[0].chips == (Chip(operation="none", source=0), Chip(operation="avg_pool_3x3", source=1))
     assert normal.outputs == reduce.outputs == (2, 3)
     check_drawing(DartsSpace(2).graph(DartsSpace(2).decode([0] * 12)))  # none everywhere is drawn, too
+
+
+def test_mixed_operations_are_all_edges_of_both_cells():
+    """14 edges a cell at four nodes, as in the authors' `alphas_normal` and `alphas_reduce`."""
+    mixed = DartsConfig().make_space().mixed_operations
+    assert len(mixed) == 2 * 14
+    assert {place.choices for place in mixed} == {OPERATIONS}
+    names = [f"node_{node}/item_{item}" for node in range(4) for item in range(2 + node)]
+    assert [place.name for place in mixed] == [f"{cell}/{name}" for cell in ("normal", "reduce") for name in names]
+
+
+def published_rule(weights, operations, num_nodes):
+    """What `genotype` of the authors' model_search.py does to softmax weights, by the definition: brute force over pairs."""
+    real = [index for index, operation in enumerate(operations) if operation != "none"]
+    nodes, row = [], 0
+    for node in range(num_nodes):
+        rows = [weights[row + item] for item in range(2 + node)]
+        row += 2 + node
+        strength = [max(values[index] for index in real) for values in rows]
+        pairs = itertools.combinations(range(2 + node), 2)
+        low, high = max(pairs, key=lambda pair: sorted((strength[item] for item in pair), reverse=True))
+        best = [operations[max(real, key=lambda index: rows[item][index])] for item in (low, high)]
+        nodes.append(Node(inputs=(low, high), operations=tuple(best)))
+    return tuple(nodes)
+
+
+@pytest.mark.parametrize("operations", [OPERATIONS, OPERATIONS[1:], ("skip_connect", "none", "sep_conv_3x3"), ("sep_conv_5x5",)])
+@pytest.mark.parametrize("num_nodes", [1, 2, 4])
+def test_mixture_stands_for_the_two_strongest_edges_of_each_node(operations, num_nodes):
+    space = DartsSpace(num_nodes, operations=operations)
+    rng = np.random.default_rng(num_nodes)
+    for _ in range(10):
+        weights = rng.dirichlet(np.ones(len(operations)), size=len(space.mixed_operations))
+        architecture = space.discretize(weights)
+        halves = np.split(weights, 2)
+        assert architecture.normal == published_rule(halves[0], operations, num_nodes)
+        assert architecture.reduce == published_rule(halves[1], operations, num_nodes)
+        space.encode(architecture)
+
+
+def test_none_is_in_no_cell_however_strong_and_ties_go_to_the_first():
+    space = DartsSpace(2)
+    weights = np.zeros((10, 8))
+    weights[:, 0] = 1.0  # none
+    weights[4, 5] = 0.5  # normal cell, node 1, item 2
+    architecture = space.discretize(weights)
+    pools = ("max_pool_3x3", "max_pool_3x3")
+    assert architecture.normal[0] == Node(inputs=(0, 1), operations=pools)
+    assert architecture.normal[1] == Node(inputs=(0, 2), operations=("max_pool_3x3", "sep_conv_5x5"))
+    assert architecture.reduce == (Node(inputs=(0, 1), operations=pools),) * 2
+
+
+def test_micro_space_says_why_it_has_no_mixtures():
+    space = MicroConfig().make_space()
+    assert space.mixed_operations == ()
+    with pytest.raises(
+        ValueError, match="expected a space with mixtures, but its cell puts out the nodes that no other node picks"
+    ):
+        space.discretize(np.zeros((1, 1)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from enas.spaces.graph import Chip
-from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config, NasBench201Space, live_nodes
+from enas.spaces.nasbench201 import EDGES, OPERATIONS, NasBench201Config, NasBench201Space, live_nodes
 
 SPACE = NasBench201Space()
 # Authors: exps/NAS-Bench-201/main.py asserts these of its shuffled list.
@@ -120,3 +120,36 @@ def test_drawing_leaves_out_edges_that_are_none():
 def test_mistakes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_mixed_operations_are_the_decisions():
+    assert [mixed.name for mixed in SPACE.mixed_operations] == [f"edge_{a}_{b}" for a, b in EDGES]
+    assert {mixed.choices for mixed in SPACE.mixed_operations} == {OPERATIONS}
+
+
+def test_mixture_stands_for_the_strongest_operation_of_each_edge_the_first_of_equal_ones():
+    weights = np.array(
+        [
+            [0.1, 0.2, 0.3, 0.25, 0.15],
+            [0.9, 0.1, 0.0, 0.0, 0.0],
+            [0.2, 0.2, 0.2, 0.2, 0.2],
+            [0.0, 0.3, 0.2, 0.3, 0.2],
+            [-9.0, -3.0, -5.0, -4.0, -2.0],
+            [0.0, 0.0, 0.0, 1.0, 0.0],
+        ]
+    )
+    assert SPACE.encode(SPACE.discretize(weights)) == (2, 0, 0, 1, 4, 3)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (5, 5), (30,)])
+def test_weights_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"nasbench201: expected weights \(6, 5\) of its mixed operations"):
+        SPACE.discretize(np.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(value):
+    weights = np.zeros((6, 5))
+    weights[3, 2] = value
+    with pytest.raises(ValueError, match="expected finite weights, got others at edge_0_3"):
+        SPACE.discretize(weights)

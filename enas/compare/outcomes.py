@@ -1,0 +1,113 @@
+"""What the runs of a comparison gave: one outcome a strategy and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from enas.compare.budget import Budget
+from enas.types import FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class History:
+    """The architectures that a run measured, in order.
+
+    Attributes:
+        rewards: (n,), n >= 1.
+        accuracies: (n,), fractions that the rewards come from; NaN where an architecture failed.
+        seconds: (n,), how long the run had taken when each was measured; never falling.
+        truths: (n,), fractions, the judged accuracy of each; None where it is not known.
+        costs: (n,) by name, such as parameters.
+    """
+
+    rewards: FloatArray
+    accuracies: FloatArray
+    seconds: FloatArray
+    truths: FloatArray | None = None
+    costs: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def answer(self) -> int:
+        """Which architecture has the highest reward, the first of equal ones."""
+        return int(np.argmax(self.rewards))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        strategy: label of the strategy.
+        seed: of the run.
+        measures: what its answer reached, fractions by name of the measure.
+        history: what it measured on the way.
+        spent: what it took, numbers by name: `architectures`, `seconds`, ...
+        machine: where it ran, in words; empty where it plays no part.
+    """
+
+    strategy: str
+    seed: int
+    measures: Mapping[str, float]
+    history: History
+    spent: Mapping[str, float]
+    machine: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Study:
+    """Everything that a report is written from.
+
+    Attributes:
+        title: what is compared, in a line.
+        facts: what holds for all runs, by name, in words; shown as they are.
+        strategies: by label, how each differs from the settings that all share, in words.
+        reference: label of random search.
+        names: by label, the strategy's name; variants of a strategy share it.
+        seeds: of every strategy.
+        budget: of every run.
+        measures: by name, what it means; the first one is judged, the others are shown beside it.
+        is_proxy: whether the judged measure is no accuracy of a network trained alone.
+        outcomes: of the runs that ended.
+        failures: by run (`label, seed 3`), why it ended without an answer.
+        simulates: whether seconds are simulated ones.
+        best_truth: the highest judged accuracy that there is; None where it is not known.
+        sampling: what a single random architecture reaches on average, in the judged measure; None where it is not known.
+        machines: where runs were made.
+        total_seconds: what all runs took by the clock; None where it was not taken.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    strategies: Mapping[str, str]
+    names: Mapping[str, str]
+    reference: str
+    seeds: Sequence[int]
+    budget: Budget
+    measures: Mapping[str, str]
+    outcomes: Sequence[Outcome]
+    is_proxy: bool = False
+    failures: Mapping[str, str] = field(default_factory=dict)
+    simulates: bool = False
+    best_truth: float | None = None
+    sampling: float | None = None
+    machines: Sequence[str] = ()
+    total_seconds: float | None = None
+
+    @property
+    def judged(self) -> str:
+        """Name of the measure that strategies are judged by."""
+        return next(iter(self.measures))
+
+    def of(self, strategy: str) -> list[Outcome]:
+        """Return a strategy's outcomes by seed."""
+        return sorted((one for one in self.outcomes if one.strategy == strategy), key=lambda one: one.seed)
+
+    def values(self, measure: str) -> dict[str, dict[int, float]]:
+        """Return a measure by strategy and seed."""
+        return {
+            strategy: {one.seed: one.measures[measure] for one in self.of(strategy) if measure in one.measures}
+            for strategy in self.strategies
+        }

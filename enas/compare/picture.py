@@ -1,0 +1,137 @@
+"""A comparison as pictures: outcomes of all runs, anytime curves, what accuracy costs. matplotlib loads with the first one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enas.atomic_file import write_atomically
+from enas.compare.curves import Band
+from enas.compare.outcome_statistics import Summary
+from enas.draw.palette import INK, line_colour
+from enas.types import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GREY = "#999999"
+_MARKERS = "osD^vPX*"
+_MANY = 60
+"""Runs from which on a strategy's points are drawn small and faint."""
+_STYLE = {"svg.hashsalt": "enas", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9.0}
+_DPI = 150
+
+
+def picture_bytes(draw: Callable[[], Figure], suffix: str) -> bytes:
+    """Return a figure as the bytes of a .svg or .png file; the same figure gives the same SVG."""
+    import matplotlib
+
+    file = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+        draw().savefig(file, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
+    return file.getvalue()
+
+
+def save_picture(draw: Callable[[], Figure], stem: Path) -> bytes:
+    """Write a figure beside a report as .svg and .png; return the PNG's bytes."""
+    for suffix in ("svg", "png"):
+        content = picture_bytes(draw, suffix)
+        write_atomically(stem.with_name(f"{stem.name}.{suffix}"), content)
+    return content
+
+
+def draw_outcomes(values: Mapping[str, FloatArray], summaries: Mapping[str, Summary], *, axis: str, best: float | None) -> Figure:
+    """Draw every run's outcome as a point, a row a strategy, with the IQM and its interval.
+
+    Args: values: (n,) by strategy, fractions. summaries: of these. axis: name of the measure. best: a line where it is known.
+    """
+    figure, (axes,) = _panels(1, width=7.2, height=0.9 + 0.62 * len(values))
+    rng = np.random.default_rng(0)  # of the jitter, so that the same outcomes are the same picture
+    for row, (name, runs) in enumerate(values.items()):
+        many = len(runs) > _MANY
+        shift = (rng.random(len(runs)) - 0.5) * 0.5 if len(runs) > 3 else np.zeros(len(runs))
+        size, alpha = (5, 0.35) if many else (18, 0.6)
+        axes.scatter(100 * runs, row + shift, s=size, color=line_colour(row), alpha=alpha, linewidths=0, rasterized=many)
+        summary = summaries[name]
+        if summary.interval is not None:
+            low, high = (100 * bound for bound in summary.interval)
+            axes.plot([low, high], [row, row], color=INK, linewidth=2.2, solid_capstyle="butt")
+        axes.plot([100 * summary.iqm], [row], marker="|", markersize=17, markeredgewidth=2.2, color=INK)
+    if best is not None:
+        axes.axvline(100 * best, color=_GREY, linestyle=":", linewidth=1)
+        axes.annotate("best there is", (100 * best, -0.62), color=_GREY, ha="right", va="center", fontsize=8)
+    axes.set_yticks(range(len(values)), [f"{name} (n={len(runs)})" for name, runs in values.items()])
+    axes.set_ylim(len(values) - 0.4, -0.8)
+    axes.set_xlabel(f"{axis} (%); bar: IQM with 95 % interval")
+    return figure
+
+
+def draw_curves(panels: Sequence[tuple[Mapping[str, Band], str, str]], *, order: Sequence[str]) -> Figure:
+    """Draw bands side by side.
+
+    Args: panels: bands by strategy, the name of what is spent, the name of what is shown; a regret's axis is logarithmic.
+        order: of the strategies, which their colours follow.
+    """
+    figure, all_axes = _panels(len(panels), width=1.2 + 4.3 * len(panels), height=3.9)
+    for axes, (bands, spent, shown) in zip(all_axes, panels, strict=True):
+        for name, one in bands.items():
+            colour = line_colour(order.index(name))
+            axes.plot(one.x, 100 * one.iqm, color=colour, linewidth=1.8, label=name)
+            if one.low is not None and one.high is not None:
+                axes.fill_between(one.x, 100 * one.low, 100 * one.high, color=colour, alpha=0.2, linewidth=0)
+        if "regret" in shown and all((one.iqm > 0).all() for one in bands.values()):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+        else:
+            _leave_out_start(axes, list(bands.values()))
+        axes.set_xlabel(spent)
+        axes.set_ylabel(shown)
+    all_axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _leave_out_start(axes: Axes, bands: Sequence[Band]) -> None:
+    """Show the part of the curves from a tenth of the way on as large as it goes: the first architectures are far below."""
+    late = [100 * one.iqm[int(0.1 * len(one.iqm)) :] for one in bands]
+    lowest, highest = min(values.min() for values in late), max(values.max() for values in late)
+    room = 0.08 * (highest - lowest)
+    if room > 0:
+        axes.set_ylim(lowest - room, highest + room)
+
+
+def draw_fronts(fronts: Mapping[str, tuple[FloatArray, FloatArray]], *, cost: str, accuracy: str, order: Sequence[str]) -> Figure:
+    """Draw Pareto fronts, a line of steps a strategy: the highest accuracy found at each cost or below.
+
+    Args: fronts: by strategy, costs (K,) rising and accuracies (K,), fractions. cost, accuracy: names of the axes.
+    """
+    figure, (axes,) = _panels(1, width=7.2, height=4.2)
+    for name, (costs, accuracies) in fronts.items():
+        place = order.index(name)
+        axes.step(costs, 100 * accuracies, where="post", color=line_colour(place), linewidth=1.2, alpha=0.8)
+        marker = _MARKERS[place % len(_MARKERS)]
+        axes.plot(costs, 100 * accuracies, marker, color=line_colour(place), markersize=5, alpha=0.8, label=name)
+    axes.set_xscale("log")
+    axes.set_xlabel(cost)
+    axes.set_ylabel(accuracy)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = [figure.add_subplot(1, count, index + 1) for index in range(count)]
+    for axes in panels:
+        axes.tick_params(labelsize=8, color=_GREY)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return figure, panels

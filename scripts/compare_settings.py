@@ -1,0 +1,209 @@
+"""The settings of `compare`: those of a search, the strategies, the seeds and the budget, from a command line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+
+from enas.compare.budget import Budget, BudgetConfig
+from enas.configs import require
+from enas.datasets import check_source
+from scripts.compare_presets import COMPARE_PRESETS
+from scripts.compare_strategies import REFERENCE, Strategy, parse_strategies, search_settings, with_changes
+from scripts.configuration import as_yaml, check_ranking, default_config, first_flag, parse_flags, read_config, to_flags
+from scripts.presets import PRESETS, SearchConfig
+
+_REFUSED = {
+    "--strategy": "--strategies names all of them",
+    "--resume": "giving the same command again goes on where it stopped",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(SearchConfig):
+    """Run strategies with several seeds each on equal budgets, and report which of them beat random search.
+
+    Settings of a search hold for all strategies; variants have settings of their own. Giving the same command again goes on.
+    """
+
+    preset: str = "quickstart"
+    """Named configuration that the other flags change: those of search, and nasbench201-table, which is the default with
+    --table."""
+    strategy: Annotated[Any, tyro.conf.Suppress] = REFERENCE
+    resume: Annotated[Any, tyro.conf.Suppress] = None
+    strategies: tuple[str, ...] = ("uniform", "evolution", "enas")
+    """Names of strategies, or variants [LABEL=]NAME:flag=value,flag=value with settings of their own, such as
+    evo=evolution:controller.evolution.population=10 or rs-ws=uniform:paths=uniform. Random search, uniform, is the reference; it
+    is added where it is absent."""
+    seeds: int = 5
+    """Runs of each strategy, with the seeds --seed, --seed + 1, ..."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """What each run may spend."""
+    workers: int | None = None
+    """Runs at a time, each in a process of its own; None for one, with --table for one a core."""
+    table: Path | None = None
+    """Benchmark's table of nasbench201, .npz or .csv, that answers in place of shared weights; None to search with these."""
+    table_epochs: Literal[12, 200] = 12
+    """Epochs of the trainings whose validation accuracy in the table is the reward."""
+    table_data: str = "cifar10"
+    """Data set of the table that strategies search on."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        super().__post_init__()
+        require(self.seeds >= 1, "--seeds", "at least 1", self.seeds)
+        require(self.workers is None or self.workers >= 1, "--workers", "at least 1", self.workers)
+        if self.table is None:
+            kind = self.budget.kind
+            require(kind != "simulated-seconds", "--budget.kind", "architectures or seconds without --table", kind)
+        else:
+            kind = self.budget.kind
+            require(kind != "seconds", "--budget.kind", "architectures or simulated-seconds with --table", kind)
+            expected = "nasbench201 with --table, since there are tables of it only"
+            require(self.space == "nasbench201", "--space", expected, self.space)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A command line that was found to be in order.
+
+    Attributes:
+        strategies: by label, random search among them.
+        budget: of each run.
+        out: folder of the results.
+        digest: SHA-256 of the table's file; None without one.
+    """
+
+    config: CompareConfig
+    strategies: Mapping[str, Strategy]
+    budget: Budget
+    out: Path
+    digest: str | None
+
+    @property
+    def is_reference_added(self) -> bool:
+        """Whether the command line names no random search."""
+        labels = [item.partition(":")[0].partition("=")[0] for item in self.config.strategies]
+        return REFERENCE not in labels
+
+    @property
+    def seeds(self) -> range:
+        """Return the seeds of every strategy."""
+        return range(self.config.seed, self.config.seed + self.config.seeds)
+
+    def saved(self) -> dict[str, Any]:
+        """Return what `compare.yaml` holds."""
+        config = self.config
+        section = {
+            "first_seed": config.seed,
+            "seeds": config.seeds,
+            "budget": asdict(self.budget),
+            "table": config.table,
+            "table_sha256": self.digest,
+            "table_epochs": config.table_epochs,
+            "table_data": config.table_data,
+        }
+        saved = {"compare": section, "strategies": {label: one.saved() for label, one in self.strategies.items()}}
+        plain: dict[str, Any] = yaml.safe_load(as_yaml(saved))
+        return plain
+
+
+def parse_compare(arguments: Sequence[str]) -> Request:
+    """Read a command line, its files and its folder, without PyTorch. Raises ValueError naming the mistake."""
+    for flag, reason in _REFUSED.items():
+        if any(argument == flag or argument.startswith(f"{flag}=") for argument in arguments):
+            raise ValueError(f"{flag}: expected none, since {reason}")
+    config = _parse(arguments)
+    base = search_settings(config)
+    strategies = parse_strategies(config.strategies, base, has_table=config.table is not None)
+    digest = None
+    if config.table is None:
+        _check_search(base)
+    else:
+        digest = _digest(config.table)
+    budget, strategies = share_budget(config, strategies)
+    out = config.run_dir or Path("runs") / f"compare-{config.preset}"
+    request = Request(config=config, strategies=strategies, budget=budget, out=out, digest=digest)
+    if config.table is not None:
+        from enas.tables import load_table
+        from scripts.compare_trials import check_table
+
+        check_table(load_table(config.table), data=config.table_data, epochs=config.table_epochs, budget=budget)
+    return request
+
+
+def _parse(arguments: Sequence[str]) -> CompareConfig:
+    """Return the settings: the preset's, then a file's, then the flags'."""
+    file = first_flag("--config", arguments)
+    values = {} if file is None else {name: value for name, value in read_config(Path(file)).items() if name != "strategy"}
+    flags = {name: first_flag(f"--{name}", arguments) for name in ("preset", "space")}
+    known = {**values, **{name: value for name, value in flags.items() if value is not None}}
+    if first_flag("--table", arguments) is not None:
+        known = {"preset": "nasbench201-table", **known}
+    preset = known.get("preset", "quickstart")
+    if preset not in [*PRESETS, *COMPARE_PRESETS]:
+        raise ValueError(f"--preset: expected one of {', '.join(sorted([*PRESETS, *COMPARE_PRESETS]))}, got {preset!r}")
+    search = COMPARE_PRESETS[preset]() if preset in COMPARE_PRESETS else default_config(known)
+    settings = {one.name: getattr(search, one.name) for one in fields(SearchConfig)}
+    settings |= {"preset": preset, "strategy": REFERENCE}
+    settings["retrain"] = replace(search.retrain, random=0)  # random search is among the strategies
+    default = CompareConfig(**settings)
+    return parse_flags(CompareConfig, default, [*to_flags(values), *arguments])
+
+
+def _check_search(config: SearchConfig) -> None:
+    """Refuse settings that do not fit the data or the table, as `search` does. Raises ValueError naming the flag."""
+    sizes = check_source(config.data, config.data_dir, **asdict(config.split))
+    config.shared.require_images(num_train=sizes.train, num_valid=sizes.valid)
+    config.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
+    check_ranking(config)
+
+
+def _digest(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"--table: expected a table, .npz or .csv, got {file}: {error}") from error
+
+
+def num_measured(config: SearchConfig) -> int:
+    """Return how many architectures a search measures for rewards."""
+    return _measuring_epochs(config) * config.schedule.controller_steps * config.schedule.architectures_per_step
+
+
+def _measuring_epochs(config: SearchConfig) -> int:
+    return sum(map(config.schedule.measures_in, range(config.epochs)))
+
+
+def share_budget(config: CompareConfig, strategies: Mapping[str, Strategy]) -> tuple[Budget, dict[str, Strategy]]:
+    """Return the budget of every run, and the strategies with schedules that spend it.
+
+    Raises: ValueError for a number of architectures that a schedule cannot measure exactly.
+    """
+    if config.budget.kind != "architectures":
+        assert config.budget.amount is not None
+        return Budget(kind=config.budget.kind, amount=config.budget.amount), dict(strategies)
+    amount = num_measured(config) if config.budget.amount is None else int(config.budget.amount)
+    budget = Budget(kind="architectures", amount=amount)
+    if config.table is not None:  # a trial's last batch is cut there
+        return budget, dict(strategies)
+    return budget, {label: _measuring(strategy, amount) for label, strategy in strategies.items()}
+
+
+def _measuring(strategy: Strategy, amount: int) -> Strategy:
+    """Return a strategy whose searches measure so many architectures: its controller steps follow from that."""
+    config = strategy.config
+    if num_measured(config) == amount:
+        return strategy
+    each = _measuring_epochs(config) * config.schedule.architectures_per_step
+    expected = f"a multiple of {each}, the architectures of one step in each of its measuring epochs, for {strategy.label}"
+    require(amount % each == 0, "--budget.amount", expected, amount)
+    steps = amount // each
+    own = ", ".join(filter(None, [strategy.own, f"schedule.controller_steps {steps} (to measure {amount:,})"]))
+    return replace(strategy, config=with_changes(config, {"schedule.controller_steps": steps}), own=own)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from enas.compare.checklist import fill_in
+from enas.compare.document import Paragraph, Picture, to_html, to_markdown
+from enas.compare.fronts import cost_names, front_of
+from enas.compare.outcomes import History
+from enas.compare.picture import draw_curves, draw_outcomes
+from enas.compare.report import judge, outcome_table, report_blocks, verdicts, write_pictures
+from enas.compare.results import results_json
+
+
+@pytest.fixture(scope="module")
+def no_pictures() -> list[Picture]:
+    names = ("outcomes", "curves", "regret", "pareto-parameters")
+    return [Picture(name=name, alt=name, png=b"png") for name in names]
+
+
+def markdown(study, pictures):
+    return to_markdown(report_blocks(study, judge(study), pictures))
+
+
+def test_verdicts_name_every_strategy_but_the_reference(make_study):
+    blocks = verdicts(judge(make_study())["digits test"])
+    texts = [block.text for block in blocks if isinstance(block, Paragraph)]
+    assert texts[0].startswith("**better beats random: yes** (difference +5.25 points, 95 % interval +3.")
+    assert texts[1].startswith("**alike| beats random: not shown** (difference +0.00 points, 95 % interval -1.")
+    assert all("It is one of 2 comparisons; adjusted for that (Holm): p" in text for text in texts)
+
+
+def test_table_has_the_figures_of_the_statistics(make_study):
+    table = outcome_table(judge(make_study())["digits test"])
+    rows = {row[0]: row for row in table.rows}
+    assert rows["uniform"][1:5] == ["4", "90.75", "0.96", "90.50"]
+    assert rows["uniform"][-1] == "reference"
+    assert rows["better"][1:5] == ["4", "96.00", "0.82", "96.00"]
+    assert rows["better"][6] == "1.00 (1.00 to 1.00)"
+    assert rows["better"][-1] == "yes"
+    assert all(len(row) == len(table.headings) for row in table.rows)
+
+
+def test_single_seed_has_no_interval_and_says_so(make_study, no_pictures):
+    study = make_study()
+    text = markdown(make_study(outcomes=[one for one in study.outcomes if one.seed == 0], seeds=[0]), no_pictures)
+    assert "better beats random: not shown** (difference +6.00 points, n=1: no interval, p-)" not in text
+    assert "better beats random: not shown** (difference +6.00 points, n=1: no interval)" in text
+    assert "nan" not in text.lower()
+
+
+def test_proxy_and_failed_runs_are_told_at_the_top(make_study, no_pictures):
+    text = markdown(make_study(is_proxy=True, failures={"better, seed 3": "no finite loss"}), no_pictures)
+    assert "**A proxy**" in text.split("##")[0]
+    assert "**1 runs failed and are left out of everything below**: better, seed 3: no finite loss." in text.split("##")[0]
+
+
+def test_markdown_and_html_have_the_same_tables(make_study, no_pictures):
+    study = make_study()
+    blocks = report_blocks(study, judge(study), no_pictures)
+    text, page = to_markdown(blocks), to_html(blocks, title=study.title)
+    assert "| alike\\| |" in text
+    for words in ("90.75", "0.82", "1.00 (1.00 to 1.00)", "100: 50.00%, 200: 97.00%"):
+        assert words in text
+        assert words in page
+    assert "the same digits &lt;for&gt; all" in page
+
+
+def test_results_hold_every_outcome_and_statistic_as_json(make_study):
+    study = make_study()
+    record = json.loads(json.dumps(results_json(study, judge(study)), allow_nan=False))
+    assert len(record["outcomes"]) == 12
+    assert record["outcomes"][4]["measures"] == {"digits test": 0.96, "best reward": 0.48}
+    versus = record["statistics"]["digits test"]["versus"]["better"]
+    assert versus["verdict"] == "yes"
+    assert versus["pairs"]["num"] == 4
+    assert versus["difference"] == pytest.approx(0.0525)
+    single = make_study(outcomes=[one for one in study.outcomes if one.seed == 0])
+    assert results_json(single, judge(single))["statistics"]["digits test"]["summaries"]["better"]["deviation"] is None
+
+
+# The checklist.
+
+
+def answers(study):
+    return {item.number: (item.answer, item.fact) for item in fill_in(study)}
+
+
+def test_checklist_has_the_14_practices_and_leaves_open_what_runs_do_not_know(make_study):
+    found = answers(make_study())
+    assert list(found) == list(range(1, 15))
+    assert [number for number, (answer, _) in found.items() if answer == "you must answer"] == [1, 2, 3, 12]
+
+
+def test_checklist_is_filled_in_from_the_runs(make_study):
+    found = answers(make_study())
+    assert found[5] == ("partly", "2 variants of enas; whether they cover what matters, you must answer.")
+    assert found[8][0] == "partly"
+    assert found[9] == ("yes", "uniform 4, better 4, alike| 4; seeds 0 to 3.")
+    assert found[10][0] == "no"
+    assert found[11][0] == "yes"
+    assert found[13][1].startswith("All runs together: 100 s.")
+    study = make_study()
+    other = answers(
+        make_study(
+            names={"uniform": "uniform", "better": "enas", "alike|": "ppo"},
+            machines=["a box", "another"],
+            sampling=0.5,
+            best_truth=0.98,
+            is_proxy=True,
+            outcomes=[one for one in study.outcomes if one.seed == 0 or one.strategy != "better"],
+        )
+    )
+    assert [other[number][0] for number in (5, 6, 8, 9, 10, 11)] == ["no", "no", "yes", "no", "yes", "no"]
+    assert "50.00% on average" in other[8][1]
+
+
+# Pictures.
+
+
+def test_pictures_are_written_and_show_something(make_study, tmp_path):
+    study = make_study(best_truth=0.99)
+    pictures = write_pictures(study, judge(study)["digits test"], tmp_path)
+    assert [picture.name for picture in pictures] == ["outcomes", "curves", "regret", "pareto-parameters"]
+    for picture in pictures:
+        assert (tmp_path / f"{picture.name}.png").read_bytes() == picture.png
+        pixels = matplotlib.image.imread(tmp_path / f"{picture.name}.png")
+        assert pixels.shape[1] > 600
+        assert 0.002 < (pixels[..., :3].min(axis=2) < 0.9).mean() < 0.4
+    svg = Path(tmp_path, "outcomes.svg").read_text(encoding="utf-8")
+    for words in ("uniform (n=4)", "better (n=4)", "best there is"):
+        assert words in svg
+
+
+def test_points_stand_where_the_outcomes_are_and_bars_at_the_intervals(make_study):
+    study = make_study()
+    judged = judge(study)["digits test"]
+    values = {name: np.array(list(runs.values())) for name, runs in study.values("digits test").items()}
+    (axes,) = draw_outcomes(values, judged.summaries, axis="accuracy", best=None).axes
+    for row, (name, points) in enumerate(zip(values, axes.collections, strict=True)):
+        offsets = np.asarray(points.get_offsets())
+        np.testing.assert_allclose(offsets[:, 0], 100 * values[name])
+        assert (np.abs(offsets[:, 1] - row) <= 0.25).all()
+    bars = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(bars, [[100 * bound for bound in one.interval or ()] for one in judged.summaries.values()])
+
+
+def test_curve_of_a_single_run_has_no_band(make_study):
+    from enas.compare.curves import bands_of
+
+    study = make_study()
+    bands = bands_of({"better": study.of("better")[:1]}, axis="seconds", quantity="reward")
+    (axes,) = draw_curves([(bands, "seconds", "best reward so far (%)")], order=list(study.strategies)).axes
+    assert len(axes.collections) == 0
+    assert axes.lines[0].get_ydata().tolist()[-1] == 96
+
+
+# Fronts.
+
+
+def test_front_is_over_all_seeds_and_leaves_out_what_failed(make_outcome):
+    def past(accuracies, costs):
+        numbers = np.array(accuracies)
+        return History(rewards=np.ones(3), accuracies=numbers, seconds=np.arange(3.0), costs={"flops": np.array(costs)})
+
+    runs = [
+        make_outcome("enas", 0, 0.5, history=past([0.5, 0.7, np.nan], [10.0, 30.0, 1.0])),
+        make_outcome("enas", 1, 0.5, history=past([0.6, 0.7, 0.65], [20.0, 30.0, 40.0])),
+    ]
+    assert cost_names(runs) == ["flops"]
+    costs, accuracies = front_of(runs, "flops")
+    assert (costs.tolist(), accuracies.tolist()) == ([10, 20, 30], [0.5, 0.6, 0.7])
+    assert cost_names([*runs, make_outcome("enas", 2, 0.5)]) == []  # one run does not know it
+    assert cost_names([]) == []
