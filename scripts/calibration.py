@@ -28,8 +28,10 @@ from scripts.processes import run_all
 from scripts.stopping import StopRequest
 
 STEPS_FILE = "steps.json"
-_WARM, _TIMED = 3, 25
-"""Steps before the clock starts, and with it: the first ones compile, allocate and fill caches."""
+_WARM = 3
+"""Steps before the clock starts: the first ones compile, allocate and fill caches."""
+_TRAINING, _UPDATES = 25, 5
+"""Steps with the clock: of training, each on another architecture, and of controller updates, each on many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ def _time_training(run: Run, stop: StopRequest) -> float:
         return 0.0
     learns = run.config.schedule.kind == "alternating"
     run.search.trainer.start()
-    return _seconds_of(lambda: run.search.trainer.step(progress=0.0, learns=learns), stop)
+    return _seconds_of(lambda: run.search.trainer.step(progress=0.0, learns=learns), _TRAINING, stop)
 
 
 def _time_measuring(run: Run, stop: StopRequest) -> float:
@@ -128,7 +130,7 @@ def _time_measuring(run: Run, stop: StopRequest) -> float:
         rollout = controller.propose(envs.num_envs)
         controller.update(rollout, envs.step(rollout.tokens)[1])
 
-    return _seconds_of(measure, stop)
+    return _seconds_of(measure, _UPDATES, stop)
 
 
 def _time_watching(run: Run) -> float:
@@ -141,12 +143,12 @@ def _time_watching(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def _seconds_of(step: Callable[[], object], stop: StopRequest) -> float:
+def _seconds_of(step: Callable[[], object], count: int, stop: StopRequest) -> float:
     start = 0.0
-    for index in range(-_WARM, _TIMED):
+    for index in range(-_WARM, count):
         if stop():
             raise Stopped("stopped while steps were timed, nothing is lost")
         if index == 0:
             start = time.perf_counter()
         step()
-    return (time.perf_counter() - start) / _TIMED
+    return (time.perf_counter() - start) / count

@@ -16,6 +16,7 @@ from PIL import Image
 from enas.configs import ScheduleConfig
 from enas.spaces.nasbench201 import OPERATIONS
 from scripts.build import build_search
+from scripts.compare import parse_compare
 from scripts.configuration import parse_search
 from scripts.convert_nasbench import parse_convert
 from scripts.evaluate import parse_evaluate
@@ -41,7 +42,7 @@ def commands(name: str) -> list[list[str]]:
 
 def test_every_command_named_is_a_module() -> None:
     names = set(re.findall(r"scripts/run\.py (\w+)", README))
-    assert {"bench", "convert_nasbench", "evaluate", "rank", "search", "summarise", "test", "retrain", "versus_uniform"} <= names
+    assert {"bench", "compare", "convert_nasbench", "evaluate", "rank", "search", "summarise", "test", "retrain", "versus_uniform"} <= names
     assert all((ROOT / "scripts" / f"{name}.py").is_file() for name in names)
 
 
@@ -117,6 +118,8 @@ def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.Monk
             shutil.copytree(tmp_path / "runs" / "nb201-enas-0", tmp_path / "runs" / name)
     for flags in commands("rank"):
         assert len(parse_rank(flags).tokens) >= 30
+    for flags in commands("compare"):
+        assert len(parse_compare(flags).strategies) >= 2
     (tmp_path / "NATS-tss-v1_0-3ffb9-simple").mkdir()
     for flags in commands("convert_nasbench"):
         (tmp_path / "nasbench201.npz").unlink()  # a table is never overwritten
