@@ -12,24 +12,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
 import yaml
 
 from controllers import CONTROLLERS
-from enas.assemble import make_shared_weights
 from enas.atomic_file import write_atomically
-from enas.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from enas.checkpoint import load_checkpoint, save_checkpoint
 from enas.collapse import CollapseMonitor
 from enas.configs import CostName, require
 from enas.costs import CostMeter, make_meter
 from enas.datasets import load_data
-from enas.datasets.images import ImageData, ImageSplit
+from enas.datasets.images import ImageData
 from enas.derive import Candidate, rank_candidates
 from enas.draw import drawing_array
 from enas.errors import CheckpointError, SearchFailed
@@ -46,11 +45,11 @@ from enas.spaces.base import SearchSpace
 from enas.tracking import ARCHITECTURES, ArchitectureRow, Tracker, initial_state
 from enas.trainers import MixtureTrainer, PathTrainer, Trainer
 from enas.types import Controller, GradientController, IntArray, State, TrainingLearner
-from enas.warm_start import inherit_weights
 from envs.vector import SharedWeightVectorEnv
-from scripts.configuration import CONFIG_FILE, forbidden_changes, has_checkpoint, load_other, to_yaml
+from scripts.configuration import CONFIG_FILE, forbidden_changes, to_yaml
 from scripts.folders import check_folder, claim_folder, locked
 from scripts.presets import SearchConfig
+from scripts.weights import make_weights, warm_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,23 +107,13 @@ def build_search(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     images = data or load_data(config.data, data_dir=config.data_dir, **asdict(config.split))
-    # before hours of search that would end in this message
-    config.retrain.require_images(num_train=len(images.train), num_valid=len(images.valid))
-    shared = _make_shared(config, images)
-    config.retrain.require_paths(has_drop_path=shared.child.has_drop_path)
-    settings = getattr(config.controller, config.strategy)
-    assert isinstance(settings, CONTROLLERS[config.strategy])
-    controller = settings.make(shared.space, seed=derive_seed(config.seed, "controller"))
-    fresh_tensors = _warm_start(config, folder, shared)
+    shared, controller = make_weights(config, images), _make_controller(config)
+    _check_retraining(config, images, shared)
+    fresh_tensors = warm_start(config, folder, shared)
     text = to_yaml(config, threads=torch.get_num_threads())
     settings = yaml.safe_load(text)
     with ExitStack() as stack:
-        state = None
-        if config.resume is None:
-            claim_folder(folder, text)
-            stack.enter_context(locked(folder, flag="--run-dir"))
-        else:
-            state = _resume(config, folder, settings, stack)
+        state = _enter_folder(config, folder, text, settings, stack)
         start = state["tracker"] if state else initial_state()
         tracker = stack.enter_context(Tracker(folder, start=start))
 
@@ -154,6 +143,27 @@ def build_search(
         )
 
 
+def _make_controller(config: SearchConfig) -> Controller:
+    settings = getattr(config.controller, config.strategy)
+    assert isinstance(settings, CONTROLLERS[config.strategy])
+    return settings.make(config.child.make_space(), seed=derive_seed(config.seed, "controller"))
+
+
+def _check_retraining(config: SearchConfig, images: ImageData, shared: SharedWeights) -> None:
+    """Refuse settings of the training at the end, before hours of search that would end in this message. Raises ValueError."""
+    config.retrain.require_images(num_train=len(images.train), num_valid=len(images.valid))
+    config.retrain.require_paths(has_drop_path=shared.child.has_drop_path)
+
+
+def _enter_folder(config: SearchConfig, folder: Path, text: str, settings: Mapping[str, Any], stack: ExitStack) -> State | None:
+    """Claim a new run's folder or lock an old one's; return the state to go on from, None for a search that begins."""
+    if config.resume is not None:
+        return _resume(config, folder, settings, stack)
+    claim_folder(folder, text)
+    stack.enter_context(locked(folder, flag="--run-dir"))
+    return None
+
+
 def _absent_tags(config: SearchConfig, space: SearchSpace[Any]) -> set[str]:
     """Return the tags of TensorBoard's charts that a search will never write."""
     absent = set() if config.ranking.table is not None else {"ranking/tau"}
@@ -161,69 +171,6 @@ def _absent_tags(config: SearchConfig, space: SearchSpace[Any]) -> set[str]:
     if not any(decision.kind == "skip" for decision in space.decisions):
         absent |= {"collapse/skip_share", "collapse/skip_target"}
     return absent
-
-
-def _make_shared(config: SearchConfig, images: ImageData) -> SharedWeights:
-    return make_shared_weights(
-        config.child,
-        images,
-        shared=config.shared,
-        augment=config.augment,
-        seed=config.seed,
-        device=config.device,
-        precision=config.precision,
-    )
-
-
-def restore_shared_weights(
-    config: SearchConfig, state: State, images: ImageData, *, split: Literal["valid", "test"]
-) -> SharedWeights:
-    """Return a run's shared weights, to measure architectures on a split with `SharedWeights.evaluate_all`.
-
-    The split takes the place of the validation images, so that what searches and ranks never learns that there is a test split.
-
-    Args:
-        config: of the run.
-        state: its checkpoint's; weights, statistics and seed are taken, nothing that training needs.
-        images: the run's data.
-        split: what to measure on; test only after every choice is made.
-
-    Raises: ValueError where the weights do not fit the settings or the data.
-    """
-    measured: ImageSplit = getattr(images, split)
-    saved = state["parts"]["shared"]
-    # A test split may be smaller than the minibatches that rewards are measured on.
-    batches = replace(config.shared, valid_batch_size=min(config.shared.valid_batch_size, len(measured)))
-    shared = _make_shared(replace(config, shared=batches, seed=saved["seed"]), replace(images, valid=measured))
-    fresh = inherit_weights(shared, saved["child"], child_config=config.child)
-    if fresh:
-        raise ValueError(f"expected the data that the run was searched on, got {images.name}, which {fresh[0]} does not fit")
-    return shared
-
-
-def _warm_start(config: SearchConfig, folder: Path, shared: SharedWeights) -> list[str]:
-    """Start from another run's weights unless the folder holds a checkpoint of its own; return the tensors that stay fresh."""
-    if config.warm_start is None or has_checkpoint(folder):
-        return []
-    other = load_other("--warm-start", config.warm_start)
-    state = read_state("--warm-start", config.warm_start)
-    try:
-        fresh = inherit_weights(shared, state["parts"]["shared"]["child"], child_config=other.child)
-        if fresh and not config.schedule.trains_in(0):
-            raise ValueError(f"expected a run on data of the same channels and classes, since {fresh[0]} would never be trained")
-    except ValueError as error:
-        raise ValueError(f"--warm-start {config.warm_start}: {error}") from error
-    return fresh
-
-
-def read_state(flag: str, folder: Path) -> State:
-    """Return the newest checkpoint of the run that a flag names, changing nothing there. Raises ValueError without one."""
-    state = read_checkpoint(folder)
-    if state is None:
-        raise ValueError(f"{flag}: expected a run that has saved a checkpoint, got {folder}, which has none")
-    if not {"position", "parts"} <= set(state) or "shared" not in state["parts"]:
-        raise CheckpointError(f"{folder}: expected the checkpoint of a search, got one with {', '.join(map(str, state))}")
-    return state
 
 
 def _resume(config: SearchConfig, folder: Path, settings: Mapping[str, Any], stack: ExitStack) -> State | None:

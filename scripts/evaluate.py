@@ -134,7 +134,7 @@ def run_evaluate(request: Request) -> None:
 
     from enas.atomic_file import write_atomically
     from enas.datasets import load_data
-    from scripts.build import read_state, restore_shared_weights
+    from scripts.weights import read_state, restore_shared_weights
 
     command, config = request.command, request.config
     if config.threads is not None:

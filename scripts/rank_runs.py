@@ -25,10 +25,10 @@ from enas.ranking.report import NOTE, RankedRun, architectures_json, headings, r
 from enas.ranking.scores import digest_of, score_all, train_truths
 from enas.recipe import Recipe
 from enas.types import Evaluation, FloatArray
-from scripts.build import read_state, restore_shared_weights
 from scripts.configuration import as_yaml, differences, read_config
 from scripts.presets import SearchConfig
 from scripts.stopping import StopRequest
+from scripts.weights import read_state, restore_shared_weights
 
 if TYPE_CHECKING:
     from scripts.rank import RankCommand, Request

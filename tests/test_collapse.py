@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import enas.search
 from controllers.configs import EnasConfig
 from controllers.reinforce import skip_divergence
+from enas.charts import LAYOUT
 from enas.children.cost import Cost
 from enas.collapse import COLLAPSED, LEANING, CollapseMonitor, choice_entropy, find_alarm, is_settled, measure_proposals
 from enas.configs import CollapseConfig, RetrainConfig, ScheduleConfig, SharedConfig
@@ -32,7 +33,7 @@ from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
 from enas.spaces.sampling import sample_uniform
-from enas.tracking import LAYOUT, Tracker
+from enas.tracking import Tracker
 from enas.trainers import PathTrainer
 from enas.types import FloatArray, IntArray, PathBatch, State
 from scripts.build import build_search

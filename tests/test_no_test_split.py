@@ -30,9 +30,10 @@ from enas.spaces.macro import MacroConfig
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
 from enas.tables import BenchmarkTable, Epochs, Split
 from enas.types import FloatArray
-from scripts.build import build_search, derive_answer, read_state
+from scripts.build import build_search, derive_answer
 from scripts.finish import look_up_answer
 from scripts.presets import SearchConfig
+from scripts.weights import read_state
 
 ROOT = Path(__file__).resolve().parent.parent
 

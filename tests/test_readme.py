@@ -42,7 +42,18 @@ def commands(name: str) -> list[list[str]]:
 
 def test_every_command_named_is_a_module() -> None:
     names = set(re.findall(r"scripts/run\.py (\w+)", README))
-    assert {"bench", "compare", "convert_nasbench", "evaluate", "rank", "search", "summarise", "test", "retrain", "versus_uniform"} <= names
+    assert {
+        "bench",
+        "compare",
+        "convert_nasbench",
+        "evaluate",
+        "rank",
+        "search",
+        "summarise",
+        "test",
+        "retrain",
+        "versus_uniform",
+    } <= names
     assert all((ROOT / "scripts" / f"{name}.py").is_file() for name in names)
 
 

@@ -16,7 +16,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer import event_file_writer
 from tensorboard.util import tensor_util
 
-from enas.tracking import LAYOUT, ArchitectureRow, Tracker, TrackerState, initial_state, probability_tables
+from enas.charts import LAYOUT, probability_tables
+from enas.tracking import ArchitectureRow, Tracker, TrackerState, initial_state
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 

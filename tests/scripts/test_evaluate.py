@@ -25,10 +25,11 @@ from enas.published import PUBLISHED
 from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.types import PathBatch
-from scripts.build import build_search, derive_answer, restore_shared_weights
+from scripts.build import build_search, derive_answer
 from scripts.configuration import CONFIG_FILE, to_yaml
 from scripts.evaluate import measure, parse_evaluate
 from scripts.presets import SearchConfig, quickstart
+from scripts.weights import restore_shared_weights
 
 CHILD = MacroConfig(num_layers=3, filters=4)
 TOKENS = [[0, 5, 1, 3, 0, 1], [4, 1, 0, 2, 1, 1]]

@@ -26,9 +26,10 @@ from enas.retrain import Retraining
 from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
-from scripts.build import build_search, restore_shared_weights
+from scripts.build import build_search
 from scripts.presets import SearchConfig, quickstart
 from scripts.rank import parse_rank, run_rank
+from scripts.weights import restore_shared_weights
 
 
 def config_of(space: str) -> SearchConfig:
