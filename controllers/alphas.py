@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from controllers.configs import AlphaConfig
-from controllers.mixture import Level, MixtureController, Order, require_shape
+from controllers.mixture import MixtureController
+from controllers.product import require_shape
 from enas.seeding import derive_generator
 from enas.spaces.base import SearchSpace
-from enas.types import BoolArray, FloatArray, Relaxation, State
+from enas.types import BoolArray, FloatArray, Level, Order, Relaxation, State
 
 INITIAL_DEVIATION = 1e-3
 

@@ -1,6 +1,7 @@
-"""The best architectures seen so far, and how a strategy nominates some of them for the final ranking.
+"""The best architectures seen so far, and how a strategy nominates some for the final ranking. Private to this package.
 
-Shared by the strategies that learn no distribution (`uniform`, `evolution`); private to this package.
+The archive and `nominate` are for strategies that learn no distribution (`uniform`, `evolution`), `distinct_samples` for those
+that learn one.
 
 Shared weights move, so a reward holds for the moment it was measured at: an architecture that is evaluated again keeps its latest
 reward, good or bad; one that never is keeps a stale one. That is why the archive only nominates, and the ranking on the
@@ -9,7 +10,7 @@ whole validation set decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from enas.types import FloatArray, IntArray, State
 
 DRAWS_PER_CANDIDATE = 10
 """How many uniform samples are tried for each candidate asked for; only a tiny space has too many repeats among them."""
+_ROUNDS = 20  # batches of a learned distribution drawn at most in the search for distinct candidates
 
 
 class Archive:
@@ -112,3 +114,18 @@ def nominate(space: SearchSpace[Any], ranked: IntArray, num_candidates: int, *, 
         fresh = sample_uniform(space, DRAWS_PER_CANDIDATE * num_candidates, rng)
         distinct |= dict.fromkeys(map(tuple, fresh.tolist()))
     return as_rows(list(distinct)[:num_candidates], len(space.decisions))
+
+
+def distinct_samples(likeliest: IntArray, draw: Callable[[int], IntArray], num_candidates: int) -> IntArray:
+    """Return the likeliest architecture of a distribution and then distinct samples, int64 (<= num_candidates, D).
+
+    A distribution that has settled may give fewer.
+
+    Args: likeliest: int64 (D,). draw: gives so many samples, int64 (N, D).
+    """
+    rows = [tuple(likeliest.tolist())]
+    for _ in range(_ROUNDS):
+        if len(set(rows)) >= num_candidates:
+            break
+        rows += map(tuple, draw(num_candidates).tolist())
+    return as_rows(list(dict.fromkeys(rows))[:num_candidates], len(likeliest))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from dataclasses import fields
+from math import isfinite
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from enas.configs import require
 from enas.spaces.base import SearchSpace
 from enas.types import Controller
 
@@ -12,13 +15,42 @@ from enas.types import Controller
 class ControllerConfig(ABC):
     """The settings of a strategy; a frozen dataclass per strategy, shown as `--controller.NAME.*` on the command line."""
 
-    def check_search(self, space: SearchSpace[Any], *, paths: str, kind: Literal["alternating", "two-stage"]) -> None:
+    def __post_init__(self) -> None:
+        """Refuse words that a field does not know, and numbers that are not finite; a subclass adds its own ranges."""
+        hints = get_type_hints(type(self))
+        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value, words = getattr(self, field.name), get_args(hints[field.name])
+            if get_origin(hints[field.name]) is Literal:
+                require(value in words, field.name, " or ".join(map(str, words)), repr(value))
+            if isinstance(value, float):
+                require(isfinite(value), field.name, "a finite number", value)
+
+    def check_search(
+        self,
+        space: SearchSpace[Any],
+        *,
+        paths: str,
+        paths_per_step: int | None,
+        kind: Literal["alternating", "two-stage"],
+        is_accuracy: bool,
+    ) -> None:
         """Refuse a search that the strategy cannot serve; by default none.
 
-        Args: space: that is searched. paths: name of the path rule. kind: of the schedule.
+        Args:
+            space: that is searched.
+            paths: name of the path rule.
+            paths_per_step: how many architectures share a training step; None for the path rule's own number.
+            kind: of the schedule.
+            is_accuracy: whether the reward is accuracy alone, without limits.
+
         Raises: ValueError with what is expected and why.
         """
-        del space, paths, kind
+        del space, paths, paths_per_step, kind, is_accuracy
+
+    def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
+        """Return the names of the settings that say how soon its proposals for a space become alike; by default none."""
+        del space
+        return ()
 
     @abstractmethod
     def make(self, space: SearchSpace[Any], *, seed: int) -> Controller:

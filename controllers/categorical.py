@@ -19,7 +19,15 @@ from torch import nn
 
 from controllers.baseline import MovingBaseline, check_rewards
 from controllers.configs import CategoricalConfig
-from controllers.product import choice_mask, likely_architectures, log_prob, sample_product, softmax, table_entropy
+from controllers.product import (
+    choice_mask,
+    likely_architectures,
+    log_prob,
+    require_shape,
+    sample_product,
+    softmax,
+    table_entropy,
+)
 from enas.spaces.base import SearchSpace
 from enas.types import FloatArray, IntArray, Rollout, State
 
@@ -119,9 +127,7 @@ class CategoricalController:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned. Raises ValueError where another space saved it."""
-        if state["logits"].shape != self._logits.shape:
-            expected, actual = tuple(self._logits.shape), tuple(state["logits"].shape)
-            raise ValueError(f"logits: expected a table of {expected} decisions and choices, got {actual}")
+        require_shape("logits", state["logits"], tuple(self._logits.shape))
         with torch.no_grad():
             self._logits.copy_(state["logits"])
         self.optimizer.load_state_dict(state["optimizer"])

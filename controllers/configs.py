@@ -9,6 +9,7 @@ from controllers.base import ControllerConfig
 from controllers.mixture import check_mixture_search
 from enas.configs import require
 from enas.spaces.base import SearchSpace
+from enas.types import Level, Order
 
 if TYPE_CHECKING:
     from controllers.categorical import CategoricalController
@@ -56,6 +57,7 @@ class EnasConfig(ControllerConfig):
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        super().__post_init__()
         for name in ("hidden", "learning_rate", "adam_eps", "temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
@@ -70,6 +72,11 @@ class EnasConfig(ControllerConfig):
         for name in ("entropy_weight", "skip_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected a number of at least 0, got {getattr(self, name)}")
+
+    def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
+        """Return its rate, the weight of the entropy and, where the space has skips, that of their penalty."""
+        has_skips = any(decision.kind == "skip" for decision in space.decisions)
+        return ("learning_rate", "entropy_weight", *(["skip_weight"] if has_skips else []))
 
     def make(self, space: SearchSpace[Any], *, seed: int) -> ReinforceController:
         """Build the controller for a space."""
@@ -115,6 +122,7 @@ class PpoConfig(ControllerConfig):
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        super().__post_init__()
         for name in ("hidden", "learning_rate", "adam_eps", "clip", "temperature"):
             require(getattr(self, name) > 0, name, "a number above 0", getattr(self, name))
         for name in ("epochs", "minibatches"):
@@ -124,6 +132,11 @@ class PpoConfig(ControllerConfig):
             require(value is None or value > 0, name, "a number above 0 or None", value)
         require(0 <= self.baseline_decay < 1, "baseline_decay", "a number in [0, 1)", self.baseline_decay)
         require(self.entropy_weight >= 0, "entropy_weight", "a number of at least 0", self.entropy_weight)
+
+    def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
+        """Return its rate, its steps and the weight of the entropy."""
+        del space
+        return "learning_rate", "epochs", "entropy_weight"
 
     def make(self, space: SearchSpace[Any], *, seed: int) -> PpoController:
         """Build the controller for a space."""
@@ -151,10 +164,16 @@ class CategoricalConfig(ControllerConfig):
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        super().__post_init__()
         require(self.learning_rate > 0, "learning_rate", "a number above 0", self.learning_rate)
         require(0 <= self.baseline_decay < 1, "baseline_decay", "a number in [0, 1)", self.baseline_decay)
         for name in ("initial_deviation", "entropy_weight"):
             require(getattr(self, name) >= 0, name, "a number of at least 0", getattr(self, name))
+
+    def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
+        """Return its rate and the weight of the entropy."""
+        del space
+        return "learning_rate", "entropy_weight"
 
     def make(self, space: SearchSpace[Any], *, seed: int) -> CategoricalController:
         """Build the controller for a space."""
@@ -175,33 +194,45 @@ class AlphaConfig(ControllerConfig):
     """Adam's second decay."""
     weight_decay: float = 1e-3
     """Pulls the logits to 0, as a part of the gradient."""
-    level: Literal["bilevel", "single"] = "bilevel"
+    level: Level = "bilevel"
     """Whether it learns from validation images, or from the training images that the shared weights learn from."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        super().__post_init__()
         require(self.learning_rate > 0, "learning_rate", "a number above 0", self.learning_rate)
         for name in ("adam_beta1", "adam_beta2"):
             require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
         require(self.weight_decay >= 0, "weight_decay", "a number of at least 0", self.weight_decay)
-        require(self.level in ("bilevel", "single"), "level", "bilevel or single", repr(self.level))
 
-    def check_search(self, space: SearchSpace[Any], *, paths: str, kind: Literal["alternating", "two-stage"]) -> None:
-        """Refuse a space without mixtures, and a search whose weights are trained on something else."""
-        check_mixture_search(space, paths=paths, kind=kind)
+    def check_search(
+        self,
+        space: SearchSpace[Any],
+        *,
+        paths: str,
+        paths_per_step: int | None,
+        kind: Literal["alternating", "two-stage"],
+        is_accuracy: bool,
+    ) -> None:
+        """Refuse a space without mixtures, a search whose weights are trained on something else, and one for other rewards."""
+        check_mixture_search(space, paths=paths, paths_per_step=paths_per_step, kind=kind, is_accuracy=is_accuracy)
+
+    def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
+        """Return its rate, and what pulls the logits to 0."""
+        del space
+        return "learning_rate", "weight_decay"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DartsStrategyConfig(AlphaConfig):
     """Softmax over the operations of a mixture, learned from the loss's gradient."""
 
-    order: Literal[1, 2] = 1
-    """2: the gradient looks through one step of the shared weights, for five times the time. With bilevel only."""
+    order: Order = 1
+    """2: the gradient looks through one step of the shared weights, for eight times the time. With bilevel only."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         super().__post_init__()
-        require(self.order in (1, 2), "order", "1 or 2", self.order)
         require(self.order == 1 or self.level == "bilevel", "order", "1 with level single", self.order)
 
     def make(self, space: SearchSpace[Any], *, seed: int) -> DartsController:
@@ -216,9 +247,9 @@ class GdasConfig(AlphaConfig):
     """Gumbel-softmax over the operations of a mixture of which one a place runs, learned from the loss's gradient."""
 
     tau_max: float = 10.0
-    """Temperature of the Gumbel-softmax at the start of the search."""
+    """Temperature of the Gumbel-softmax in warm-up epochs, and where learning begins."""
     tau_min: float = 0.1
-    """Temperature towards its end; it falls linearly."""
+    """Temperature towards the end of the search; from where learning begins it falls linearly with each training step."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

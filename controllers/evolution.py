@@ -75,8 +75,7 @@ class EvolutionConfig(ControllerConfig):
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.kind not in ("aging", "generational"):
-            raise ValueError(f"kind: expected aging or generational, got {self.kind!r}")
+        super().__post_init__()
         for name in ("population", "sample", "parents", "archive_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -85,6 +84,11 @@ class EvolutionConfig(ControllerConfig):
                 raise ValueError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
         if self.kind == "generational" and self.parents >= self.population:
             raise ValueError(f"parents: expected fewer than the population of {self.population}, got {self.parents}")
+
+    def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
+        """Return the size of the population, and how greedily its kind chooses or how much it varies."""
+        del space
+        return ("population", "sample") if self.kind == "aging" else ("population", "parents", "mutation_probability")
 
     def make(self, space: SearchSpace[Any], *, seed: int) -> EvolutionController:
         """Build the controller for a space."""

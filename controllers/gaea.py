@@ -27,12 +27,19 @@ import numpy as np
 
 from controllers.base import ControllerConfig
 from controllers.baseline import MovingBaseline, check_rewards
-from controllers.mixture import MixtureController, check_mixture_search, require_own_training, require_shape
-from controllers.product import choice_mask, likely_architectures, sample_product, table_entropy, uniform_table
+from controllers.mixture import MixtureController, check_mixture_search, require_accuracy, require_own_training
+from controllers.product import (
+    choice_mask,
+    likely_architectures,
+    require_shape,
+    sample_product,
+    table_entropy,
+    uniform_table,
+)
 from enas.configs import require
 from enas.seeding import derive_seed
 from enas.spaces.base import SearchSpace
-from enas.types import BoolArray, FloatArray, IntArray, Relaxation, Rollout, State
+from enas.types import BoolArray, FloatArray, IntArray, Level, Relaxation, Rollout, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +48,10 @@ class GaeaConfig(ControllerConfig):
 
     kind: Literal["mixture", "sampled"] = "mixture"
     """Whether p weighs the operations of a mixture, or is the distribution that architectures of any space are drawn from."""
-    level: Literal["bilevel", "single"] = "bilevel"
+    level: Level = "bilevel"
     """Whether it learns from validation images, or from the training images that the shared weights learn from (ERM)."""
-    learning_rate: float = 0.1
-    """Step in the exponent."""
+    learning_rate: float | None = None
+    """Step in the exponent; None for the kind's own: .1 for a mixture (authors), .5 for sampled architectures."""
     floor: float = 1e-5
     """Least probability, before rows are brought to 1 again."""
     baseline_decay: float = 0.99
@@ -54,22 +61,43 @@ class GaeaConfig(ControllerConfig):
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        require(self.kind in ("mixture", "sampled"), "kind", "mixture or sampled", repr(self.kind))
-        require(self.level in ("bilevel", "single"), "level", "bilevel or single", repr(self.level))
-        require(self.learning_rate > 0, "learning_rate", "a number above 0", self.learning_rate)
+        super().__post_init__()
+        require(self.rate > 0, "learning_rate", "a number above 0 or None", self.learning_rate)
         require(0 < self.floor < 0.01, "floor", "a number in (0, .01)", self.floor)
         require(0 <= self.baseline_decay < 1, "baseline_decay", "a number in [0, 1)", self.baseline_decay)
         require(self.importance_limit >= 1, "importance_limit", "at least 1", self.importance_limit)
 
-    def check_search(self, space: SearchSpace[Any], *, paths: str, kind: Literal["alternating", "two-stage"]) -> None:
+    @property
+    def rate(self) -> float:
+        """The learning rate, or the kind's own."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 0.1 if self.kind == "mixture" else 0.5
+
+    def check_search(
+        self,
+        space: SearchSpace[Any],
+        *,
+        paths: str,
+        paths_per_step: int | None,
+        kind: Literal["alternating", "two-stage"],
+        is_accuracy: bool,
+    ) -> None:
         """Refuse a search without mixtures, or one that trains nothing that a single level could learn from."""
-        if self.kind == "mixture":
-            try:
-                check_mixture_search(space, paths=paths, kind=kind)
-            except ValueError as error:
-                raise ValueError(f"{error}; gaea of kind sampled with level bilevel serves every search") from error
-        elif self.level == "single":
-            require_own_training(paths=paths, kind=kind, what="what it samples")
+        try:
+            if self.kind == "mixture":
+                check_mixture_search(space, paths=paths, paths_per_step=paths_per_step, kind=kind, is_accuracy=is_accuracy)
+            elif self.level == "single":
+                require_own_training(paths=paths, kind=kind, what="what it samples")
+                require_accuracy(is_accuracy=is_accuracy, what="accuracies on training minibatches")
+        except ValueError as error:
+            flags = "--controller.gaea.kind sampled --controller.gaea.level bilevel"
+            raise ValueError(f"{error}; gaea serves every search with {flags}") from error
+
+    def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
+        """Return its rate."""
+        del space
+        return ("learning_rate",)
 
     def make(self, space: SearchSpace[Any], *, seed: int) -> GaeaMixture | GaeaSampled:
         """Build the controller of the kind. Raises ValueError for a mixture on a space without them."""
@@ -138,7 +166,7 @@ class GaeaMixture(MixtureController):
 
     def _learn(self, gradient: FloatArray) -> None:
         config = self.config
-        self._p = exponentiated_step(self._p, gradient, learning_rate=config.learning_rate, floor=config.floor, mask=self._mask)
+        self._p = exponentiated_step(self._p, gradient, learning_rate=config.rate, floor=config.floor, mask=self._mask)
 
     def state_dict(self) -> State:
         """Return the weights beside what `MixtureController` has."""
@@ -198,7 +226,7 @@ class GaeaSampled:
         config = self.config
         baseline = self.baseline.move(float(rewards.mean()), len(rewards))
         gradient = score_gradient(self._p, rollout.tokens, rewards - baseline, largest=self._largest)
-        self._p = exponentiated_step(self._p, gradient, learning_rate=config.learning_rate, floor=config.floor, mask=self._mask)
+        self._p = exponentiated_step(self._p, gradient, learning_rate=config.rate, floor=config.floor, mask=self._mask)
         self.num_updates += 1
         advantage, norm = float(rewards.mean()) - baseline, float(np.linalg.norm(gradient))
         return {**self._metrics(), "advantage": advantage, "baseline": baseline, "grad_norm": norm}

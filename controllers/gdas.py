@@ -48,7 +48,7 @@ class GdasController(AlphaController):
         self._noise = derive_generator(seed, "gumbel")
 
     def temperature(self, progress: float) -> float:
-        """Return tau. Args: progress: share of the search's training steps that are done."""
+        """Return tau. Args: progress: share of the steps in which alpha learns that are done, in [0, 1)."""
         return self.config.tau_max + progress * (self.config.tau_min - self.config.tau_max)
 
     def _mix(self, progress: float) -> tuple[Tensor, BoolArray]:

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from controllers.baseline import check_rewards
 from controllers.product import log_prob, table_entropy
+from enas.configs import require
 from enas.seeding import derive_seed
 from enas.spaces.base import SearchSpace
-from enas.types import FloatArray, IntArray, Relaxation, Rollout, State
-
-Level = Literal["bilevel", "single"]
-Order = Literal[1, 2]
+from enas.types import FloatArray, IntArray, Level, Order, Relaxation, Rollout, State
 
 
 def require_mixtures(space: SearchSpace[Any]) -> None:
@@ -32,10 +30,15 @@ def require_mixtures(space: SearchSpace[Any]) -> None:
         raise ValueError(f"{space.name}: expected a space with mixtures, but {space.why_no_mixture}")
 
 
-def check_mixture_search(space: SearchSpace[Any], *, paths: str, kind: str) -> None:
+def check_mixture_search(
+    space: SearchSpace[Any], *, paths: str, paths_per_step: int | None, kind: str, is_accuracy: bool
+) -> None:
     """Refuse a search in which no mixture can be learned. Raises ValueError; arguments as of `ControllerConfig.check_search`."""
     require_mixtures(space)
     require_own_training(paths=paths, kind=kind, what="its mixture")
+    expected = "None, since a mixture trains the shared weights, and no paths"
+    require(paths_per_step is None, "--shared.paths-per-step", expected, paths_per_step)
+    require_accuracy(is_accuracy=is_accuracy, what="the gradient of the loss")
 
 
 def require_own_training(*, paths: str, kind: str, what: str) -> None:
@@ -43,10 +46,17 @@ def require_own_training(*, paths: str, kind: str, what: str) -> None:
 
     Args: what: they are to be trained on.
     """
-    if paths != "controller":
-        raise ValueError(f"paths: expected controller, since it learns while {what} trains the shared weights, got {paths}")
-    if kind != "alternating":
-        raise ValueError(f"schedule.kind: expected alternating, since it learns while the weights are trained, got {kind}")
+    require(paths == "controller", "--paths", f"controller, since it learns while {what} trains the shared weights", paths)
+    require(kind == "alternating", "--schedule.kind", "alternating, since it learns while the weights are trained", kind)
+
+
+def require_accuracy(*, is_accuracy: bool, what: str) -> None:
+    """Refuse a goal that a strategy would not see, since rewards teach it nothing. Raises ValueError.
+
+    Args: what: it learns from.
+    """
+    if not is_accuracy:
+        raise ValueError(f"--reward: expected accuracy, without limits by --objective.max-*, since it learns from {what} alone")
 
 
 def has_choice_a_row(space: SearchSpace[Any]) -> bool:
@@ -151,9 +161,3 @@ class MixtureController(ABC):
         self._rng.bit_generator.state = state["rng"]
         self.num_descents = state["num_descents"]
         self.num_updates = state["num_updates"]
-
-
-def require_shape(name: str, values: Any, expected: tuple[int, ...]) -> None:
-    """Refuse saved values of another space. Raises ValueError. Args: values: a tensor or an array."""
-    if tuple(values.shape) != expected:
-        raise ValueError(f"{name}: expected the state of a space with a table {expected}, got {tuple(values.shape)}")

@@ -6,16 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from controllers.archive import distinct_samples
 from controllers.baseline import MovingBaseline
 from controllers.lstm import LSTMPolicy, PolicyOutput
 from enas.seeding import derive_generator
 from enas.types import FloatArray, IntArray, Rollout, State
-
-_CANDIDATE_ROUNDS = 20  # batches drawn at most in the search for distinct candidates
 
 
 class PolicyController(ABC):
@@ -47,12 +45,10 @@ class PolicyController(ABC):
     def candidates(self, num_candidates: int) -> IntArray:
         """Return the greedy architecture and distinct samples of the policy, without disturbing later proposals."""
         generator = derive_generator(self._seed, "candidates", self.num_updates)
-        rows = [tuple(self.policy.most_likely().tokens[0].tolist())]
-        for _ in range(_CANDIDATE_ROUNDS):
-            if len(set(rows)) >= num_candidates:
-                break
-            rows += [tuple(row) for row in self.policy.sample(num_candidates, generator=generator).tokens.tolist()]
-        return np.array(list(dict.fromkeys(rows))[:num_candidates], dtype=np.int64)
+        greedy: IntArray = self.policy.most_likely().tokens[0].numpy()
+        return distinct_samples(
+            greedy, lambda count: self.policy.sample(count, generator=generator).tokens.numpy(), num_candidates
+        )
 
     def state_dict(self) -> State:
         """Return weights, optimizer, baseline, seed, generator and counter."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from controllers.archive import distinct_samples
 from enas.spaces.base import SearchSpace
 from enas.types import BoolArray, FloatArray, IntArray, Rollout
 
@@ -66,13 +67,14 @@ def likely_architectures(probabilities: FloatArray, num_architectures: int, *, s
     Args: seed: of the samples, so that asking disturbs no later proposal.
     """
     rng = np.random.default_rng(seed)
-    rows = [tuple(probabilities.argmax(axis=1).tolist())]
-    for _ in range(_ROUNDS):
-        if len(set(rows)) >= num_architectures:
-            break
-        rows += map(tuple, sample_product(probabilities, num_architectures, rng).tokens.tolist())
-    return np.array(list(dict.fromkeys(rows))[:num_architectures], dtype=np.int64).reshape(-1, len(probabilities))
+    likeliest: IntArray = probabilities.argmax(axis=1)
+    return distinct_samples(likeliest, lambda count: sample_product(probabilities, count, rng).tokens, num_architectures)
+
+
+def require_shape(name: str, values: Any, expected: tuple[int, ...]) -> None:
+    """Refuse a saved table of another space. Raises ValueError. Args: values: a tensor or an array."""
+    if tuple(values.shape) != expected:
+        raise ValueError(f"{name}: expected the state of a space with a table {expected}, got {tuple(values.shape)}")
 
 
 _TINY = np.finfo(np.float64).tiny  # in place of a probability that is too small for a number
-_ROUNDS = 20  # batches drawn at most in the search for distinct candidates

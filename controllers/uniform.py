@@ -28,6 +28,7 @@ class UniformConfig(ControllerConfig):
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        super().__post_init__()
         if self.archive_size < 1:
             raise ValueError(f"archive_size: expected at least 1, got {self.archive_size}")
 

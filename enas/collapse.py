@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from enas.configs import CollapseConfig
+from enas.configs import BatchNormMode, CollapseConfig
 from enas.failures import describe
 from enas.spaces.base import SearchSpace
 from enas.types import IntArray, State
@@ -33,11 +33,20 @@ LEANING, COLLAPSED = 1, 2
 RECOVERY = 1.25
 """While a warning is out all limits are laxer by this factor: a policy beside a limit is not warned of again and again."""
 
-ADVICE = (
-    "What may help: weights that are trained longer first (--schedule.warmup-epochs), a slower controller "
-    "(--controller.enas.learning-rate, --controller.enas.entropy-weight), --shared.batch-norm batch or recalibrated, and for "
-    "skip connections --controller.enas.skip-weight"
-)
+
+def advise(flags: Sequence[str] = (), *, batch_norm: BatchNormMode | None = None) -> str:
+    """Return what may help against an alarm.
+
+    Args:
+        flags: of the strategy, that say how soon it settles.
+        batch_norm: of the rewards that the strategy learns from; None for one that learns from none.
+    """
+    parts = ["weights that are trained longer first (--schedule.warmup-epochs)"]
+    if flags:
+        parts.append(f"a strategy that settles later ({', '.join(flags)})")
+    if batch_norm == "running":
+        parts.append("rewards by other statistics (--shared.batch-norm batch or recalibrated)")
+    return f"What may help: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +149,17 @@ class CollapseMonitor:
     Args:
         space: of the proposals.
         config: see `CollapseConfig`.
+        advice: what a warning ends with; None for what helps any strategy.
         skip_target: the share of skip connections that the controller is pulled to, to be shown beside the share proposed; None
             where it is not.
     """
 
-    def __init__(self, space: SearchSpace[Any], config: CollapseConfig, *, skip_target: float | None = None) -> None:
+    def __init__(
+        self, space: SearchSpace[Any], config: CollapseConfig, *, advice: str | None = None, skip_target: float | None = None
+    ) -> None:
         self._space = space
         self._config = config
+        self._advice = advise() if advice is None else advice
         self._skip_target = skip_target
         self._window: deque[list[int]] = deque(maxlen=config.window)
         self._num_proposed = 0
@@ -189,7 +202,7 @@ class CollapseMonitor:
         return self._in_words(alarm) if alarm is not None and is_new else None
 
     def _in_words(self, alarm: Alarm) -> str:
-        return f"after {self._num_proposed:,} measured architectures {alarm.sentence}. {ADVICE}"
+        return f"after {self._num_proposed:,} measured architectures {alarm.sentence}. {self._advice}"
 
     def _measure(self) -> Proposals:
         return measure_proposals(self._space, np.array(self._window, dtype=np.int64))

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+_ROUNDING = 1e-12
+"""Values that differ by less are the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -19,7 +22,7 @@ class Comparison:
         searched_deviation, random_deviation: standard deviations (n - 1); NaN for n = 1.
         num_searched, num_random: how many trainings each mean is over.
         difference: searched minus random.
-        interval: 95 % interval of the difference (Welch); None where a side has a single value.
+        interval: 95 % interval of the difference (Welch); None where a side has a single value, or no side has any spread.
     """
 
     searched_mean: float
@@ -40,7 +43,8 @@ class Comparison:
         """Return the verdict on a subject as a sentence with its figures, in percentage points."""
         points = f"{100 * self.difference:+.2f} points"
         if self.interval is None:
-            return f"Not shown that {subject} beat random architectures: {points}, but n=1 gives no interval."
+            cause = "n=1" if min(self.num_searched, self.num_random) < 2 else "no spread"
+            return f"Not shown that {subject} beat random architectures: {points}, but {cause} gives no interval."
         figures = f"{points}, 95 % interval {100 * self.interval[0]:+.2f} to {100 * self.interval[1]:+.2f}"
         if self.verdict == "yes":
             return f"{subject.capitalize()} beat random architectures: {figures}."
@@ -79,13 +83,19 @@ def deviation(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
+def has_spread(values: Sequence[float]) -> bool:
+    """Return whether values differ by more than rounding."""
+    return len(values) > 1 and float(np.ptp(values)) > _ROUNDING
+
+
 def welch_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of mean(first) - mean(second) (Welch 1947); None where a side has fewer than two values."""
-    if min(len(first), len(second)) < 2:
+    """Return the 95 % interval of mean(first) - mean(second) (Welch 1947).
+
+    None where a side has fewer than two values, and where neither has any spread: that a few runs agree to the last digit says
+    that spread is rare, not that there is none.
+    """
+    if not _can_be_compared(first, second):
         return None
-    if np.ptp(first) == 0 and np.ptp(second) == 0:
-        difference = float(np.mean(first) - np.mean(second))
-        return difference, difference
     difference = float(np.mean(first) - np.mean(second))
     error, freedom = _welch_error(first, second)
     half = float(stats.t.ppf(0.975, freedom)) * error
@@ -93,14 +103,16 @@ def welch_interval(first: Sequence[float], second: Sequence[float]) -> tuple[flo
 
 
 def welch_p_value(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the two-sided p-value of mean(first) = mean(second) (Welch 1947); None where a side has fewer than two values."""
-    if min(len(first), len(second)) < 2:
+    """Return the two-sided p-value of mean(first) = mean(second) (Welch 1947); None where there is no `welch_interval`."""
+    if not _can_be_compared(first, second):
         return None
     difference = float(np.mean(first) - np.mean(second))
-    if np.ptp(first) == 0 and np.ptp(second) == 0:
-        return float(difference == 0)
     error, freedom = _welch_error(first, second)
     return float(2 * stats.t.sf(abs(difference) / error, freedom))
+
+
+def _can_be_compared(first: Sequence[float], second: Sequence[float]) -> bool:
+    return min(len(first), len(second)) > 1 and (has_spread(first) or has_spread(second))
 
 
 def _welch_error(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:

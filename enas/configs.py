@@ -185,9 +185,9 @@ class ObjectiveConfig:
     has -1 where being below T is no gain)."""
     soft: bool = True
     """Whether a cost below T raises the reward, too; otherwise w is 0 there."""
-    max_parameters: int | None = None
+    max_parameters: float | None = None
     """Most weights; an architecture with more earns nothing and is no answer. None for no limit."""
-    max_flops: int | None = None
+    max_flops: float | None = None
     """Most multiply-adds for one image; None for no limit."""
     max_latency: float | None = None
     """Most milliseconds of a forward pass; None for no limit."""
@@ -211,6 +211,16 @@ class ObjectiveConfig:
             require(most is None or 0 < most < inf, name, "a number above 0 or None", most)
         for name in ("latency_batch", "latency_repeats"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        """Refuse other values than the defaults of settings that do nothing."""
+        idle = [] if self.cost is not None else [("exponent", "without a cost"), ("soft", "without a cost")]
+        if "latency" not in self.costs:
+            idle += [(name, "where no latency is measured") for name in ("latency_batch", "latency_repeats")]
+        for name, where in idle:
+            default = getattr(type(self), name)
+            require(getattr(self, name) == default, name, f"{default} {where}", getattr(self, name))
 
     @property
     def limits(self) -> dict[CostName, float]:

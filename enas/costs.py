@@ -30,8 +30,15 @@ from enas.types import FloatArray, IntArray, State
 
 WARM_UP = 3
 """Forward passes before those that are timed: the first ones choose kernels and fill caches."""
+UNITS = {"flops": "multiply-adds", "latency": "latency (ms)", "parameters": "parameters"}
+"""What the costs are called."""
 MOST_COUNTED = 50_000
 """Architectures whose parameters and FLOPs are kept; what is forgotten can be counted again."""
+
+
+def cost_text(name: CostName, value: float) -> str:
+    """Return a cost without its unit: a whole number, or milliseconds to the microsecond."""
+    return f"{value:,.3f}" if name == "latency" else f"{value:,.0f}"
 
 
 class CostMeter:

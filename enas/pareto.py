@@ -6,6 +6,7 @@ therefore chooses more than the first front, and the front is taken anew among w
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from enas.atomic_file import write_atomically
 from enas.configs import CostName, ObjectiveConfig
+from enas.costs import UNITS, cost_text
 from enas.derive import Candidate
 from enas.rewards import limit_excess
 from enas.spaces.base import SearchSpace
@@ -24,8 +26,6 @@ from enas.types import FloatArray, IntArray
 FRONT_FILE = "pareto.json"
 NUM_MEASURED = 30
 """Most architectures of a search that are measured again for its front."""
-UNITS = {"flops": "multiply-adds", "latency": "latency (ms)", "parameters": "parameters"}
-"""What the costs are called."""
 
 
 def pareto_front(accuracy: FloatArray, cost: FloatArray) -> IntArray:
@@ -85,13 +85,14 @@ def read_measured(file: Path, objective: ObjectiveConfig) -> Measured:
 def worth_measuring(measured: Measured, objective: ObjectiveConfig, num_architectures: int = NUM_MEASURED) -> IntArray:
     """Choose architectures that may be on the front: the front, then that of the rest, and so on.
 
-    Only those within all hard limits are chosen, unless none is. Of a front with too many, those at even distances along it.
+    Fronts are those of accuracy and the objective's first cost. Only what is within all hard limits is chosen, unless none of it
+    went well. Of a front with too many, those at even distances along it.
 
     Returns: tokens, int64 (<= num_architectures, D).
     """
     left = np.arange(len(measured.tokens))
     if objective.limits and len(left):
-        within = limit_excess(measured.costs, objective.limits) <= 1
+        within = (limit_excess(measured.costs, objective.limits) <= 1) & np.isfinite(measured.accuracy)
         left = left[within] if within.any() else left
     cost = measured.costs[objective.costs[0]]
     chosen: list[int] = []
@@ -172,8 +173,8 @@ def save_front(front: Front, folder: Path, space: SearchSpace[Any]) -> None:
 def front_lines(record: Mapping[str, Any]) -> list[str]:
     """Return the lines of Markdown that show what `pareto.json` says."""
     names = list(record["front"][0]["costs"]) if record["front"] else []
-    limits = ", ".join(f"{most:,g} {UNITS[name]}" for name, most in record["limits"].items())
-    aim = [] if record["target"] is None else [f"target {record['target']:,g}"]
+    limits = ", ".join(f"{cost_text(name, most)} {UNITS[name]}" for name, most in record["limits"].items())
+    aim = [] if record["target"] is None else [f"target {cost_text(record['cost'], record['target'])}"]
     aim += [f"limit {limits}"] if limits else []
     unit = UNITS[record["cost"]]
     text = (
@@ -186,7 +187,12 @@ def front_lines(record: Mapping[str, Any]) -> list[str]:
     for row in record["front"]:
         mark = "answer" if row["tokens"] == record["answer"] else "" if row["within_limits"] else "over the limit"
         text = " / ".join(row["text"].splitlines()).replace("|", "\\|")  # a table's own sign, in texts of NAS-Bench-201
-        costs = [f"{cost:,.3f}" if name == "latency" else f"{cost:,.0f}" for name, cost in row["costs"].items()]
-        cells = [*costs, f"{row['valid_accuracy']:.2%}", f"{row['reward']:.4f}", mark, f"`{text}`"]
+        cells = [
+            *itertools.starmap(cost_text, row["costs"].items()),
+            f"{row['valid_accuracy']:.2%}",
+            f"{row['reward']:.4f}",
+            mark,
+            f"`{text}`",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]

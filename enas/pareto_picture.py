@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from enas.atomic_file import write_atomically
+from enas.costs import UNITS
 from enas.draw.palette import INK
-from enas.pareto import UNITS, Front, Measured
+from enas.pareto import Front, Measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

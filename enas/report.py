@@ -9,6 +9,7 @@ from pathlib import Path
 from enas.answers import ANSWER
 from enas.atomic_file import write_atomically
 from enas.comparison import Comparison, compare
+from enas.costs import cost_text
 from enas.export import Answer
 from enas.retrain_result import RetrainResult
 
@@ -109,7 +110,7 @@ def write_report(
 def latency_of(answer: Answer) -> str:
     """Return the latency of an answer as the end of a list, empty where it was not measured."""
     latency = answer.candidate.costs.get("latency")
-    return "" if latency is None else f", {latency:.3f} ms"
+    return "" if latency is None else f", {cost_text('latency', latency)} ms"
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -33,6 +33,8 @@ def accuracy(evaluation: Evaluation) -> FloatArray:
 class CostProduct:
     """Accuracy * (cost / target)^w, (N,); the floor where the loss is not finite or the cost infinite.
 
+    A cost of less than a millionth of the target counts as that much.
+
     Args: objective: with a cost and its target.
     """
 

@@ -141,7 +141,7 @@ class Search:
         self.trainer.start()
         learns = self.schedule.measures_in(self.position.epoch)
         while self.position.shared_steps < self.shared_steps:
-            trained = self.trainer.step(progress=self._training_progress(), learns=learns)
+            trained = self.trainer.step(progress=self._learning_progress(), learns=learns)
             self._collect("shared/loss", [trained.loss])
             self._collect("shared/accuracy", trained.accuracy)
             self._collect("shared/grad_norm", [trained.grad_norm])
@@ -152,10 +152,13 @@ class Search:
             self.position.shared_steps += 1
             self._after_step("shared", self.position.shared_steps, self.shared_steps)
 
-    def _training_progress(self) -> float:
-        """Return the share of the search's training steps that are done, in [0, 1)."""
-        epochs_done, epochs = (sum(map(self.schedule.trains_in, range(count))) for count in (self.position.epoch, self.epochs))
-        return (epochs_done * self.shared_steps + self.position.shared_steps) / (epochs * self.shared_steps)
+    def _learning_progress(self) -> float:
+        """Return the share of the training steps in which a strategy may learn that are done, in [0, 1); 0 in warm-up."""
+        epoch = self.position.epoch
+        learns = [self.schedule.trains_in(index) and self.schedule.measures_in(index) for index in range(self.epochs)]
+        if not learns[epoch]:
+            return 0.0
+        return (sum(learns[:epoch]) + self.position.shared_steps / self.shared_steps) / sum(learns)
 
     def _controller_phase(self) -> None:
         if not self.schedule.measures_in(self.position.epoch):

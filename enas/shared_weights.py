@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from enas.children.batch_norm import (
     fresh_statistics,
     read_averages,
     set_accumulating,
+    twice_differentiable,
     undo_averages,
 )
 from enas.children.loss import minibatch_accuracy, training_loss
@@ -32,13 +33,13 @@ from enas.datasets.batches import Batch, BatchStream
 from enas.datasets.images import ImageData, ImageSplit
 from enas.devices import autocast, choose_memory_format
 from enas.failures import describe, none_if_out_of_memory
-from enas.mixtures import first_order, mixture_weights, next_step, second_order
+from enas.mixture_gradient import MixedNetwork, first_order, mixture_weights, next_step, second_order
 from enas.optimization import guarded_step, make_sgd
 from enas.schedules import cosine_restarts
 from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig, SearchSpace
 from enas.train_metrics import MixtureGradient, MixtureMetrics, TrainMetrics
-from enas.types import Evaluation, PathBatch, Relaxation, State
+from enas.types import Evaluation, Order, PathBatch, Relaxation, State
 from enas.validation import even_chunk, on_device, shuffled
 
 
@@ -105,10 +106,7 @@ class SharedWeights:
         self.calibration_stream = self._stream(self._train, "recalibration", self.config.batch_size, None)
         self.valid_stream = self._stream(self._valid, "valid", self.config.valid_batch_size, None)
         size = min(self.config.batch_size, len(self._valid))
-        self.architecture_streams = {
-            "train": self._stream(self._train, "architecture train", self.config.batch_size, self._augmentation),
-            "valid": self._stream(self._valid, "architecture valid", size, None),
-        }
+        self.architecture_stream = self._stream(self._valid, "architecture valid", size, None)
         self.steps_per_epoch = self.config.steps_per_epoch or self.train_stream.num_batches
 
     def _stream(self, split: ImageSplit, name: str, batch_size: int, augmentation: Augmentation | None) -> BatchStream:
@@ -194,31 +192,27 @@ class SharedWeights:
             gradient=gradient,
         )
 
-    def architecture_gradient(
-        self, relaxation: Relaxation, *, split: Literal["train", "valid"] = "valid", order: Literal[1, 2] = 1
-    ) -> MixtureGradient:
-        """Return the loss's gradient with respect to a mixture's weights on a minibatch; weights and moments stay as they are.
+    def architecture_gradient(self, relaxation: Relaxation, *, order: Order = 1) -> MixtureGradient:
+        """Return the validation loss's gradient with respect to a mixture's weights; weights and moments stay as they are.
 
         BatchNorm takes the minibatch's statistics and records none; there is no dropout. The next call reads the next minibatch.
 
-        Args: split: of the minibatch. order: 2 looks through one step of SGD on the next training minibatch, see `enas.mixtures`.
+        Args: order: 2 looks through one step of SGD on the next training minibatch, see `enas.mixture_gradient`.
         Raises: ValueError where the network has no mixtures.
         """
-        batch = self.architecture_streams[split].batch(self.num_architecture_gradients)
+        batch = self.architecture_stream.batch(self.num_architecture_gradients)
         self.num_architecture_gradients += 1
         self._set_training(False)
         mixture = mixture_weights(relaxation, self._weights[0])
-
-        def run(images: Tensor, mixture: Tensor) -> Output:
-            with autocast(self.device, self.precision):
-                return self.child.forward_mixture(images, mixture, relaxation.active)
+        network = MixedNetwork(self.child, relaxation.active, precision=self.precision)
 
         def compute() -> MixtureGradient:
             if order == 1:
-                return first_order(run, mixture, self._weights, batch)
+                return first_order(network, mixture, batch)
             step = next_step(self.optimizer, learning_rate=self.learning_rate, grad_clip=self.config.grad_clip)
             ahead = self.train_stream.batch(self.num_train_steps)
-            return second_order(run, mixture, self._weights, batch, ahead=ahead, step=step)
+            with twice_differentiable(self._norms):
+                return second_order(network, mixture, batch, ahead=ahead, step=step)
 
         with batch_statistics(self._norms):
             result = none_if_out_of_memory(compute)

@@ -17,6 +17,8 @@ from enas.train_metrics import MixtureGradient
 from enas.types import FloatArray, GradientController, IntArray, Rollout, State, TrainingLearner
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from enas.shared_weights import SharedWeights
 
 
@@ -88,7 +90,7 @@ class Trainer(Protocol):
         """Train once.
 
         Args:
-            progress: the share of the search's training steps that are done, in [0, 1).
+            progress: the share of the training steps in which a strategy may learn that are done, in [0, 1); 0 in warm-up.
             learns: whether a strategy that learns while the weights are trained may do so; not in warm-up epochs.
         """
         ...
@@ -157,7 +159,10 @@ class MixtureTrainer:
         """Do nothing: there are no environments to switch."""
 
     def step(self, *, progress: float, learns: bool) -> Trained:
-        """Train one mixture; see `Trainer.step`. A gradient that is not finite reaches no strategy, and fails the step."""
+        """Train one mixture; see `Trainer.step`.
+
+        A gradient that is not finite reaches no strategy, and fails the step; at level `single` a failed step teaches nothing.
+        """
         metrics: Mapping[str, float] = {}
         failure: Failure | None = None
         if learns and self._controller.level == "bilevel":
@@ -165,10 +170,10 @@ class MixtureTrainer:
             found = self._shared.architecture_gradient(relaxation, order=self._controller.order)
             metrics, failure = self._descend(found)
         trained = self._shared.mixture_step(self._controller.relax(progress))
-        if learns and self._controller.level == "single":
+        if learns and self._controller.level == "single" and not bool(trained.failed):
             metrics, _ = self._descend(MixtureGradient(gradient=trained.gradient, loss=trained.loss, accuracy=trained.accuracy))
-        accuracy = trained.accuracy.double().cpu().numpy()[None]
-        failure = failures(trained.loss.double().cpu().numpy()[None], accuracy)[0] or failure
+        accuracy = _on_cpu(trained.accuracy)[None]
+        failure = failures(_on_cpu(trained.loss)[None], accuracy)[0] or failure
         if failure is None and bool(trained.failed):
             failure = STEEP
         return Trained(
@@ -184,9 +189,14 @@ class MixtureTrainer:
 
     def _descend(self, found: MixtureGradient) -> tuple[Mapping[str, float], Failure | None]:
         """Hand a gradient to the strategy if it is sound; return what it learned, and how the gradient failed."""
-        gradient = found.gradient.double().cpu().numpy()
-        loss, accuracy = (value.double().cpu().numpy()[None] for value in (found.loss, found.accuracy))
+        gradient = _on_cpu(found.gradient)
+        loss, accuracy = (_on_cpu(value)[None] for value in (found.loss, found.accuracy))
         failure = failures(loss, accuracy)[0] or (None if np.isfinite(gradient).all() else STEEP)
         if failure is not None:
             return {}, failure
         return {"loss": float(loss[0]), **self._controller.descend(gradient)}, None
+
+
+def _on_cpu(values: Tensor) -> FloatArray:
+    array: FloatArray = values.cpu().double().numpy()  # in this order: MPS knows no float64
+    return array

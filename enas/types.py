@@ -16,6 +16,8 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+Level = Literal["bilevel", "single"]
+Order = Literal[1, 2]
 State = dict[str, Any]
 """Checkpoint state: only tensors, numbers, strings, lists, tuples and dicts (what `weights_only` loading takes)."""
 
@@ -126,13 +128,13 @@ class GradientController(Controller, Protocol):
         order: 1, or 2 for a gradient through one step of the shared weights (Liu et al. 2019, eq. 7); 2 is bilevel.
     """
 
-    level: Literal["bilevel", "single"]
-    order: Literal[1, 2]
+    level: Level
+    order: Order
 
     def relax(self, progress: float) -> Relaxation:
         """Return the mixture of the next training step.
 
-        Args: progress: the share of the search's training steps that are done, in [0, 1).
+        Args: progress: the share of the training steps that it learns in that are done, in [0, 1); 0 in warm-up.
         """
         ...
 

@@ -11,11 +11,10 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from enas.types import FloatArray, IntArray
+from enas.types import BoolArray, FloatArray, IntArray
 from envs.rendering import RENDER_MODES, Runner, check_render_mode, render_rows
 
 Observation = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def observation_space() -> gym.spaces.Box:

@@ -18,8 +18,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from enas.rewards import FLOOR
-from enas.types import FloatArray, IntArray
-from envs.one_step import BoolArray, first_seed
+from enas.types import BoolArray, FloatArray, IntArray
+from envs.one_step import first_seed
 from envs.rendering import RENDER_MODES, render_row
 from envs.shared_weight import make_env
 from envs.vector import SharedWeightVectorEnv, make_vector_env

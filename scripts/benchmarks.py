@@ -183,7 +183,7 @@ def _gradient_updates(bench: Workbench, name: str) -> Iterator[tuple[float, floa
         with timed_calls(controller, "relax", bench.device) as own:
             relaxation = controller.relax(0.5)
         with timed_calls(shared, "architecture_gradient", bench.device) as measuring:
-            gradient = shared.architecture_gradient(relaxation).gradient.double().cpu().numpy()
+            gradient = shared.architecture_gradient(relaxation).gradient.cpu().double().numpy()
         with timed_calls(controller, "descend", bench.device) as learning:
             controller.descend(gradient)
         yield own[0] + learning[0], measuring[0]

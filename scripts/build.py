@@ -22,9 +22,10 @@ import torch
 import yaml
 
 from controllers import CONTROLLERS
+from controllers.base import ControllerConfig
 from enas.atomic_file import write_atomically
 from enas.checkpoint import load_checkpoint, save_checkpoint
-from enas.collapse import CollapseMonitor
+from enas.collapse import CollapseMonitor, advise
 from enas.configs import CostName, require
 from enas.costs import CostMeter, make_meter
 from enas.datasets import load_data
@@ -37,7 +38,7 @@ from enas.pareto import make_front, read_measured, save_front, worth_measuring
 from enas.pareto_picture import save_front_picture
 from enas.paths import PATHS
 from enas.ranking.monitor import RankMonitor, draw_sample
-from enas.rewards import FLOOR, limit_excess, make_reward
+from enas.rewards import limit_excess, make_reward
 from enas.search import Position, Search
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights
@@ -220,7 +221,9 @@ def _make_search(
         save=save,
         on_step=tell,
         should_stop=should_stop,
-        collapse=CollapseMonitor(shared.space, config.collapse, skip_target=_skip_target(config)),
+        collapse=CollapseMonitor(
+            shared.space, config.collapse, advice=_advice(config, controller), skip_target=_skip_target(config)
+        ),
         monitor=_make_monitor(config, shared),
         costs=config.objective.costs,
     )
@@ -233,6 +236,16 @@ def _make_trainer(config: SearchConfig, shared: SharedWeights, controller: Contr
     paths = PATHS[config.paths](shared.space, controller, num_paths=config.shared.paths_per_step, seed=config.seed)
     envs = SharedWeightVectorEnv(shared, num_envs=paths.num_paths, phase="shared")
     return PathTrainer(envs, paths, learner=controller if isinstance(controller, TrainingLearner) else None)
+
+
+def _advice(config: SearchConfig, controller: Controller) -> str:
+    """Return what may help where the policy collapses."""
+    settings: ControllerConfig = getattr(config.controller, config.strategy)
+    names = settings.settles_by(config.child.make_space())
+    flags = [f"--controller.{config.strategy}.{name.replace('_', '-')}" for name in names]
+    learns_in_training = isinstance(controller, TrainingLearner) and controller.learns_in_training
+    learns_from_rewards = not (learns_in_training or isinstance(controller, GradientController))
+    return advise(flags, batch_norm=config.shared.batch_norm if learns_from_rewards else None)
 
 
 def _skip_target(config: SearchConfig) -> float | None:
@@ -288,15 +301,19 @@ def _with_front(run: Run, meter: CostMeter, tokens: IntArray) -> IntArray:
     """
     objective, space = run.config.objective, run.shared.space
     chosen = worth_measuring(read_measured(run.folder / ARCHITECTURES, objective), objective)
-    tokens = np.array(list(dict.fromkeys(map(tuple, [*tokens.tolist(), *chosen.tolist()]))), dtype=np.int64)
+    tokens = _distinct([*tokens.tolist(), *chosen.tolist()])
     costs = meter.measure(tokens)
     if objective.limits and (limit_excess(costs, objective.limits) > 1).all():
         with contextlib.suppress(ValueError):  # a space may know of no smallest one
-            tokens = np.concatenate([tokens, np.array([space.encode(space.smallest())])])
+            tokens = _distinct([*tokens.tolist(), space.encode(space.smallest())])
     if "latency" in meter.names:
         meter.measure(tokens)
         run.search.checkpoint()  # for whoever goes on from here: latencies measured now would be others then
     return tokens
+
+
+def _distinct(rows: Sequence[Sequence[int]]) -> IntArray:
+    return np.array(list(dict.fromkeys(map(tuple, rows))), dtype=np.int64)
 
 
 def _record_candidates(run: Run, candidates: list[Candidate]) -> None:
@@ -316,6 +333,7 @@ def _record_candidates(run: Run, candidates: list[Candidate]) -> None:
         )
         for offset, candidate in enumerate(candidates)
     )
-    accuracies = [candidate.valid_accuracy for candidate in candidates if candidate.failure is None] or [FLOOR]
-    metrics = {"derive/best": max(accuracies), "derive/mean": sum(accuracies) / len(accuracies)}
-    run.tracker.scalars(metrics, step=step)
+    accuracies = [candidate.valid_accuracy for candidate in candidates if candidate.failure is None]
+    if accuracies:  # the first candidate is the answer
+        metrics = {"derive/best": accuracies[0], "derive/mean": sum(accuracies) / len(accuracies)}
+        run.tracker.scalars(metrics, step=step)

@@ -23,7 +23,7 @@ from scripts.folders import LOCK_FILE, check_writable, locked
 from scripts.stopping import StopRequest
 
 COMPARE_FILE = "compare.yaml"
-_MAY_CHANGE = ("compare.seeds", "compare.table", "data_dir", "device", "ranking.table")
+_MAY_CHANGE = ("compare.command", "compare.seeds", "compare.table", "device", "ranking.table")
 """Settings that a second call for the same folder may have otherwise; a table that was moved is known by its content."""
 
 

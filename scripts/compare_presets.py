@@ -16,8 +16,9 @@ def nasbench201_table() -> SearchConfig:
     """Return strategies for trials of about 110 architectures on the table of NAS-Bench-201.
 
     Tuned on CIFAR-10's validation accuracies alone: ENAS' learning rate, baseline and tanh; PPO's learning rate, which is its
-    default. Evolution has the sizes of the benchmark's authors, the softmax a decision (`categorical`) NATS-Bench's values. An
-    LSTM policy gains from batches, which `--strategies` may give it.
+    default; the learning rate of sampled GAEA (.1, .2, .3 and .5 gave 91.12, 91.19, 91.22 and 91.23 % after 200 epochs).
+    Evolution has the sizes of the benchmark's authors, the softmax a decision (`categorical`) NATS-Bench's values. An LSTM policy
+    gains from batches, which `--strategies` may give it.
     """
     return SearchConfig(
         preset="nasbench201-table",

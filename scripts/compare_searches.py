@@ -14,24 +14,25 @@ import numpy as np
 from rich.console import Console
 
 from enas.atomic_file import write_atomically
-from enas.compare.outcomes import History, Outcome, Study
+from enas.compare.outcomes import Front, History, Outcome, Study, front_of
 from enas.compare.table_outcomes import meaning
 from enas.console import ProgressBar
 from enas.devices import select_device
 from enas.errors import SearchFailed, TrainingFailed
 from enas.looked_up import look_up
 from enas.machine import machine_in_words
+from enas.pareto import FRONT_FILE
 from enas.search import Search
 from enas.tables import BenchmarkTable, load_table
 from scripts.build import Run, build_search, derive_answer
 from scripts.calibration import calibrate
-from scripts.compare_settings import Request
+from scripts.compare_settings import Request, reward_facts
 from scripts.compare_strategies import REFERENCE, Strategy, run_folder
 from scripts.configuration import CONFIG_FILE, load_saved
 from scripts.finish import retrain_and_report
 from scripts.folders import check_folder
 from scripts.presets import SearchConfig
-from scripts.processes import run_all
+from scripts.processes import num_cores, run_all
 from scripts.stopping import StopRequest
 
 OUTCOME_FILE = "outcome.json"
@@ -48,9 +49,15 @@ class SearchTask:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchWork:
-    """Makes a run, or what is left of it. Attributes: on_step: told the search after each step; None in a process of its own."""
+    """Makes a run, or what is left of it.
+
+    Attributes:
+        on_step: told the search after each step; None in a process of its own.
+        threads: of a new run whose settings leave them open; None for PyTorch's choice.
+    """
 
     on_step: Callable[[SearchTask, Search], None] | None = None
+    threads: int | None = None
 
     def __call__(self, task: SearchTask, stop: StopRequest) -> SearchTask:
         """Search, derive, retrain, report; write the outcome. Raises: Stopped where `stop` asks for it."""
@@ -58,6 +65,8 @@ class SearchWork:
         if (folder / CONFIG_FILE).exists():
             config = replace(config, resume=folder, threads=config.threads or load_saved(folder).threads)
             check_folder(config, folder)
+        else:
+            config = replace(config, threads=config.threads or self.threads)
 
         def tell(search: Search) -> None:
             if self.on_step is not None:
@@ -79,11 +88,17 @@ class SearchWork:
 
 
 def _record(run: Run, answer: Any, *, searched: float) -> dict[str, Any]:
-    """Return what `outcome.json` holds: accuracies of the answer, the best evidence first, and what the run took."""
+    """Return what `outcome.json` holds: accuracies of the answer, the best evidence first, and what the run took.
+
+    An answer that the table lacks counts as a failure, as one over a hard limit does.
+    """
     config, position = run.config, run.search.position
     measures: dict[str, float] = {}
     if config.ranking.table is not None:
-        found = look_up(load_table(config.ranking.table), answer.architecture)
+        try:
+            found = look_up(load_table(config.ranking.table), answer.architecture)
+        except ValueError as error:
+            return {"failure": f"the answer was not looked up: {error}; delete {run.folder / OUTCOME_FILE} to try again"}
         found.sort(key=lambda one: (one.split != "test", one.data != config.ranking.data))
         measures |= {f"{one.data} {one.split}": one.accuracy for one in found}
     if config.retrain.epochs > 0:
@@ -109,20 +124,28 @@ def _record(run: Run, answer: Any, *, searched: float) -> dict[str, Any]:
 def compare_searches(request: Request, console: Console, stop: StopRequest) -> Study:
     """Make the runs that are missing and read all of them. Raises: Stopped where `stop` asks for it."""
     strategies, num_workers = request.strategies, request.config.workers or 1
+    threads = request.config.threads
+    if threads is None and num_workers > 1:
+        threads = max(1, num_cores() // num_workers)
     if request.budget.kind == "seconds":
-        seconds = request.budget.amount
-        strategies = calibrate(strategies, request.out, seconds, num_workers=num_workers, console=console, stop=stop)
+        seconds, timed = request.budget.amount, _on_threads(strategies, threads)
+        found = calibrate(timed, request.out, seconds, num_workers=num_workers, console=console, stop=stop)
+        strategies = _on_threads(found, request.config.threads)
     tasks = [
         SearchTask(config=replace(one.config, seed=seed, run_dir=None), folder=run_folder(request.out, label, seed))
         for seed in request.seeds
         for label, one in strategies.items()
     ]
     missing = [task for task in tasks if not (task.folder / OUTCOME_FILE).exists()]
-    _run(missing, num_workers=num_workers, console=console, stop=stop)
+    _run(missing, num_workers=num_workers, threads=threads, console=console, stop=stop)
     return _study(request, strategies)
 
 
-def _run(tasks: list[SearchTask], *, num_workers: int, console: Console, stop: StopRequest) -> None:
+def _on_threads(strategies: Mapping[str, Strategy], threads: int | None) -> dict[str, Strategy]:
+    return {label: replace(one, config=replace(one.config, threads=threads)) for label, one in strategies.items()}
+
+
+def _run(tasks: list[SearchTask], *, num_workers: int, threads: int | None, console: Console, stop: StopRequest) -> None:
     done = 0
     with ProgressBar(console, unit="runs") as bar:
 
@@ -135,7 +158,8 @@ def _run(tasks: list[SearchTask], *, num_workers: int, console: Console, stop: S
             text = f"{task.folder.parent.name}, {task.folder.name}: step {search.steps_done:,} of {search.num_steps:,}"
             bar.show(done, len(tasks), text=text)
 
-        run_all(SearchWork(on_step=tell if num_workers == 1 else None), tasks, num_workers=num_workers, stop=stop, on_done=show)
+        work = SearchWork(on_step=tell if num_workers == 1 else None, threads=threads)
+        run_all(work, tasks, num_workers=num_workers, stop=stop, on_done=show)
 
 
 def _study(request: Request, strategies: Mapping[str, Strategy]) -> Study:
@@ -155,20 +179,23 @@ def _study(request: Request, strategies: Mapping[str, Strategy]) -> Study:
                 seed=seed,
                 measures=record["measures"],
                 history=read_history(folder, table, data=config.ranking.data),
+                fronts=read_fronts(folder),
                 spent=record["spent"],
                 machine=record["machine"],
             )
         )
     if not any(one.strategy == REFERENCE for one in outcomes):
         raise SearchFailed(f"no run of {REFERENCE} gave an answer: {next(iter(failures.values()))}")
-    measures = {name: _meaning(name, config) for name in outcomes[0].measures}
+    measures = {name: _meaning(name, config) for name in outcomes[0].measures}  # the same in all
     tests = None if table is None else table.accuracy(config.ranking.data, "test")
     network = f"the same space ({config.space}), network and data ({config.data}) for all"
-    training = f"{config.retrain.epochs} epochs by `retrain`, {config.retrain.seeds} trainings an answer"
+    num_epochs, num_trainings = config.retrain.epochs, config.retrain.seeds
+    training = f"{_counted(num_epochs, 'epoch')} by `retrain`, {_counted(num_trainings, 'training')} an answer"
     facts = {"benchmark": network, **({"trained alone": training} if config.retrain.epochs else {})}
     if table is not None:
         facts |= {"table": f"answers are looked up in {config.ranking.table} when a search is over"}
         facts.setdefault("trained alone", "the table's, by the benchmark's authors")
+    facts |= reward_facts(config)
     return Study(
         title=f"{len(strategies)} strategies on {config.data}, {config.space} space",
         facts=facts,
@@ -185,12 +212,18 @@ def _study(request: Request, strategies: Mapping[str, Strategy]) -> Study:
         sampling=None if tests is None else float(tests.mean()),
         machines=sorted({one.machine for one in outcomes}),
         total_seconds=sum(one.spent["seconds in all"] for one in outcomes),
+        tuned={label: one.tuned for label, one in strategies.items()},
+        command=request.command,
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _meaning(measure: str, config: SearchConfig) -> str:
     if measure == SCRATCH:
-        return f"test accuracy on {config.data}, trained from scratch for {config.retrain.epochs} epochs"
+        return f"test accuracy on {config.data}, trained from scratch for {_counted(config.retrain.epochs, 'epoch')}"
     if measure == SHARED:
         return "accuracy of the shared weights on the whole validation set, a proxy"
     data, split = measure.rsplit(" ", 1)
@@ -217,17 +250,33 @@ def read_history(folder: Path, table: BenchmarkTable | None, *, data: str) -> Hi
         lines = (folder / "architectures.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [row for row in map(json.loads, lines) if row["phase"] == "controller"]
         times = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        names = set.intersection(*(set(row.get("costs") or {}) for row in rows))
         clock = np.interp([row["step"] for row in rows], [row["step"] for row in times], [row["time"] for row in times])
-        accuracies = np.array([row["accuracy"] for row in rows], dtype=np.float64)  # null, of one that failed, becomes NaN
+        known = [None if "failure" in row else row["accuracy"] for row in rows]
         return History(
             rewards=np.array([row["reward"] for row in rows], dtype=np.float64),
-            accuracies=accuracies,
+            accuracies=np.array(known, dtype=np.float64),  # None becomes NaN
             seconds=np.maximum.accumulate(clock),
             truths=None
             if table is None
             else table.accuracy(data, "test")[table.rows_of(np.array([row["tokens"] for row in rows]))],
-            costs={name: np.array([row["costs"][name] for row in rows], dtype=np.float64) for name in sorted(names)},
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder}: expected the record of a search, got {error!r}") from error
+
+
+def read_fronts(folder: Path) -> dict[str, Front]:
+    """Return the front that a search measured on the whole validation set; none where it did not weigh or limit a cost.
+
+    Raises: ValueError naming a file that is damaged.
+    """
+    file = folder / FRONT_FILE
+    if not file.exists():
+        return {}
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        cost, rows = str(record["cost"]), record["front"]
+        costs, accuracies = ([row["costs"][cost] for row in rows], [row["valid_accuracy"] for row in rows])
+        front = front_of(np.array(costs, dtype=np.float64), np.array(accuracies, dtype=np.float64))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: expected the front of a search, got {error!r}") from error
+    return {} if front is None else {cost: front}

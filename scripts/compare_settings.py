@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 import yaml
@@ -15,9 +16,12 @@ from enas.compare.budget import Budget, BudgetConfig
 from enas.configs import require
 from enas.datasets import check_source
 from scripts.compare_presets import COMPARE_PRESETS
-from scripts.compare_strategies import REFERENCE, Strategy, parse_strategies, search_settings, with_changes
-from scripts.configuration import as_yaml, check_ranking, default_config, first_flag, parse_flags, read_config, to_flags
+from scripts.compare_strategies import REFERENCE, Strategy, check_base, parse_strategies, search_settings, with_changes
+from scripts.configuration import as_yaml, check_ranking, default_config, first_flag, parse_flags, program, read_config, to_flags
 from scripts.presets import PRESETS, SearchConfig
+
+if TYPE_CHECKING:
+    from enas.tables import BenchmarkTable
 
 _REFUSED = {
     "--strategy": "--strategies names all of them",
@@ -78,6 +82,8 @@ class Request:
         budget: of each run.
         out: folder of the results.
         digest: SHA-256 of the table's file; None without one.
+        ranking_digest: the same of the table that searches are held against.
+        command: the whole command line.
     """
 
     config: CompareConfig
@@ -85,6 +91,8 @@ class Request:
     budget: Budget
     out: Path
     digest: str | None
+    ranking_digest: str | None
+    command: str
 
     @property
     def is_reference_added(self) -> bool:
@@ -101,6 +109,7 @@ class Request:
         """Return what `compare.yaml` holds."""
         config = self.config
         section = {
+            "command": self.command,
             "first_seed": config.seed,
             "seeds": config.seeds,
             "budget": asdict(self.budget),
@@ -108,6 +117,7 @@ class Request:
             "table_sha256": self.digest,
             "table_epochs": config.table_epochs,
             "table_data": config.table_data,
+            "ranking_table_sha256": self.ranking_digest,
         }
         saved = {"compare": section, "strategies": {label: one.saved() for label, one in self.strategies.items()}}
         plain: dict[str, Any] = yaml.safe_load(as_yaml(saved))
@@ -119,27 +129,63 @@ def parse_compare(arguments: Sequence[str]) -> Request:
     for flag, reason in _REFUSED.items():
         if any(argument == flag or argument.startswith(f"{flag}=") for argument in arguments):
             raise ValueError(f"{flag}: expected none, since {reason}")
-    config = _parse(arguments)
+    default, config = _parse(arguments)
     base = search_settings(config)
+    if config.table is not None:
+        check_base(base, search_settings(default))
     strategies = parse_strategies(config.strategies, base, has_table=config.table is not None)
-    digest = None
+    digest = ranking_digest = None
+    if config.table is not None:
+        digest = _digest(config.table, flag="--table")
+    elif config.ranking.table is not None:
+        ranking_digest = _digest(config.ranking.table, flag="--ranking.table")
     if config.table is None:
         _check_search(base)
-    else:
-        digest = _digest(config.table)
     budget, strategies = share_budget(config, strategies)
     out = config.run_dir or Path("runs") / f"compare-{config.preset}"
-    request = Request(config=config, strategies=strategies, budget=budget, out=out, digest=digest)
+    request = Request(
+        config=config,
+        strategies=strategies,
+        budget=budget,
+        out=out,
+        digest=digest,
+        ranking_digest=ranking_digest,
+        command=f"{program()} {shlex.join(arguments)}".strip(),
+    )
     if config.table is not None:
-        from enas.tables import load_table
         from scripts.compare_trials import check_table
 
-        check_table(load_table(config.table), data=config.table_data, epochs=config.table_epochs, budget=budget)
+        check_table(load_whole_table(config.table, flag="--table"), request)
     return request
 
 
-def _parse(arguments: Sequence[str]) -> CompareConfig:
-    """Return the settings: the preset's, then a file's, then the flags'."""
+def load_whole_table(file: Path, *, flag: str) -> BenchmarkTable:
+    """Read a table of every cell that a strategy may propose. Raises ValueError naming the flag."""
+    from enas.tables import NUM_CELLS, load_table
+
+    try:
+        table = load_table(file)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from error
+    if len(table.codes) < NUM_CELLS:
+        expected = f"a table of all {NUM_CELLS:,} cells, since strategies may propose any"
+        raise ValueError(f"{flag}: expected {expected}, got {len(table.codes):,} in {file}")
+    return table
+
+
+def reward_facts(config: SearchConfig) -> dict[str, str]:
+    """Return what to tell of the reward, where it is not the accuracy that strategies are judged by."""
+    objective = config.objective
+    parts = []
+    if objective.cost is not None:
+        ratio = f"accuracy * ({objective.cost} / {objective.target:,.10g})^{objective.exponent:g}"
+        parts.append(ratio if objective.soft else f"{ratio}, accuracy alone below that")
+    parts += [f"nothing for more than {most:,.10g} {name}" for name, most in objective.limits.items()]
+    return {"reward": f"{'; '.join(parts)}. Strategies are judged by accuracy alone"} if parts else {}
+
+
+def _parse(arguments: Sequence[str]) -> tuple[CompareConfig, CompareConfig]:
+    """Return the preset's settings, and with them a file's, then the flags'."""
     file = first_flag("--config", arguments)
     values = {} if file is None else {name: value for name, value in read_config(Path(file)).items() if name != "strategy"}
     flags = {name: first_flag(f"--{name}", arguments) for name in ("preset", "space")}
@@ -154,7 +200,7 @@ def _parse(arguments: Sequence[str]) -> CompareConfig:
     settings |= {"preset": preset, "strategy": REFERENCE}
     settings["retrain"] = replace(search.retrain, random=0)  # random search is among the strategies
     default = CompareConfig(**settings)
-    return parse_flags(CompareConfig, default, [*to_flags(values), *arguments])
+    return default, parse_flags(CompareConfig, default, [*to_flags(values), *arguments])
 
 
 def _check_search(config: SearchConfig) -> None:
@@ -162,14 +208,20 @@ def _check_search(config: SearchConfig) -> None:
     sizes = check_source(config.data, config.data_dir, **asdict(config.split))
     config.shared.require_images(num_train=sizes.train, num_valid=sizes.valid)
     config.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
+    if config.ranking.table is not None:
+        table = load_whole_table(config.ranking.table, flag="--ranking.table")
+        try:
+            table.accuracy(config.ranking.data, "test")
+        except ValueError as error:
+            raise ValueError(f"--ranking.table, --ranking.data: {error}") from error
     check_ranking(config)
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path, *, flag: str) -> str:
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise ValueError(f"--table: expected a table, .npz or .csv, got {file}: {error}") from error
+        raise ValueError(f"{flag}: expected a table, .npz or .csv, got {file}: {error}") from error
 
 
 def num_measured(config: SearchConfig) -> int:

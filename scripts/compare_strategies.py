@@ -23,6 +23,7 @@ REFERENCE = "uniform"
 _OF_A_STRATEGY = ("collapse", "controller", "epochs", "paths", "schedule", "shared", "strategy", "warm_start")
 """Settings that a variant may have for itself."""
 _ON_A_TABLE = ("controller", "schedule.architectures_per_step")
+_ALL_ON_A_TABLE = (*_ON_A_TABLE, "config", "objective", "preset", "resume", "reward", "run_dir", "seed", "strategy", "threads")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _NOT_SAVED = ("config", "preset", "resume", "run_dir", "seed")
 
@@ -40,6 +41,13 @@ class Strategy:
     label: str
     config: SearchConfig
     own: str
+
+    @property
+    def tuned(self) -> str:
+        """How its controller's settings differ from the defaults, in words."""
+        settings: Any = getattr(self.config.controller, self.config.strategy)
+        changes = differences(asdict(type(settings)()), asdict(settings))
+        return ", ".join(f"{path} {new} (default {old})" for path, old, new in changes)
 
     def saved(self) -> dict[str, Any]:
         """Return all settings that its runs follow from, as a YAML file has them."""
@@ -120,9 +128,25 @@ def _check(changes: Sequence[tuple[str, Any, Any]], *, has_table: bool) -> None:
     for path, _, new in changes:
         if path.partition(".")[0] not in _OF_A_STRATEGY:
             raise ValueError(f"{path}: expected the same for all strategies, since it is part of the benchmark, got {new}")
-        if has_table and not path.startswith(_ON_A_TABLE):
+        if has_table and not _is_among(path, _ON_A_TABLE):
             allowed = " and ".join(f"{name}{'.*' if name == 'controller' else ''}" for name in _ON_A_TABLE)
             raise ValueError(f"{path}: expected only {allowed} with --table, where nothing is trained, got {new}")
+
+
+def check_base(config: SearchConfig, default: SearchConfig) -> None:
+    """Refuse settings of all strategies that mean nothing on a table. Raises ValueError naming the flag.
+
+    Args: default: the preset's settings, of which nothing was asked for.
+    """
+    for path, old, new in differences(asdict(default), asdict(config)):
+        if not _is_among(path, _ALL_ON_A_TABLE):
+            flag, hint = path.replace("_", "-"), "--table-data and --budget say what is measured"
+            expected = f"the preset's {old} with --table, where nothing is trained ({hint})"
+            raise ValueError(f"--{flag}: expected {expected}, got {new}")
+
+
+def _is_among(path: str, names: tuple[str, ...]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
 def search_settings(config: SearchConfig) -> SearchConfig:

@@ -14,11 +14,12 @@ from rich.table import Table
 
 from enas.answers import ANSWER
 from enas.assemble import choose_augmentation
+from enas.costs import UNITS, cost_text
 from enas.devices import select_device
 from enas.errors import SearchFailed
 from enas.export import Answer
 from enas.looked_up import LOOKED_UP_HEADINGS, LookedUp, kind_of_cell, look_up
-from enas.pareto import FRONT_FILE, UNITS, front_lines
+from enas.pareto import FRONT_FILE, front_lines
 from enas.recipe import Recipe, train_all
 from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, latency_of, markdown_table, retrain_comparison, write_report
 from enas.tables import load_table
@@ -51,7 +52,11 @@ def broken_limits(run: Run, answer: Answer) -> str | None:
     if answer.candidate.within_limits:
         return None
     costs, limits = answer.candidate.costs, run.config.objective.limits
-    parts = [f"{costs[name]:,g} of at most {most:,g} {UNITS[name]}" for name, most in limits.items() if costs[name] > most]
+    parts = [
+        f"{cost_text(name, costs[name])} of at most {cost_text(name, most)} {UNITS[name]}"
+        for name, most in limits.items()
+        if costs[name] > most
+    ]
     return f"No architecture within the limits was found; the nearest to them, the answer, has {', '.join(parts)}."
 
 

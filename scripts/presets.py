@@ -130,7 +130,13 @@ class SearchConfig:
         PATHS[self.paths].count(space, self.shared.paths_per_step)
         settings: ControllerConfig = getattr(self.controller, self.strategy)
         try:
-            settings.check_search(space, paths=self.paths, kind=self.schedule.kind)
+            settings.check_search(
+                space,
+                paths=self.paths,
+                paths_per_step=self.shared.paths_per_step,
+                kind=self.schedule.kind,
+                is_accuracy=self.reward == "accuracy" and not self.objective.limits,
+            )
         except ValueError as error:
             raise ValueError(f"strategy: {self.strategy} does not fit, {error}") from error
 

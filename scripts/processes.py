@@ -38,6 +38,11 @@ class _AskedFromOutside(StopRequest):
         return self._is_set()
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_all(
     work: Callable[[TaskT, StopRequest], ResultT],
     tasks: Sequence[TaskT],

@@ -478,6 +478,40 @@ def test_skip_target_is_the_rate_with_the_least_penalty(strategy, settings, expe
         assert target == expected
 
 
+@pytest.mark.parametrize(
+    ("strategy", "batch_norm", "said", "not_said"),
+    [
+        ("enas", "running", ["(--controller.enas.learning-rate, --controller.enas.entropy-weight)", "--shared.batch-norm"], []),
+        ("enas", "batch", ["--controller.enas.learning-rate"], ["--shared.batch-norm", "skip-weight"]),
+        ("darts", "running", ["(--controller.darts.learning-rate, --controller.darts.weight-decay)"], ["batch-norm", "enas"]),
+        ("evolution", "running", ["(--controller.evolution.population, --controller.evolution.sample)"], ["enas"]),
+    ],
+)
+def test_advice_names_the_flags_of_the_strategy_and_of_its_rewards(strategy, batch_norm, said, not_said, tmp_path, images):
+    config = SearchConfig(
+        space="nasbench201",
+        strategy=strategy,
+        device="cpu",
+        child=NasBench201Config(filters=2, cells_per_stage=1),
+        shared=SharedConfig(batch_size=20, valid_batch_size=10, batch_norm=batch_norm),
+        collapse=CollapseConfig(window=10),
+        retrain=RetrainConfig(epochs=0),
+    )
+    with build_search(config, tmp_path / "run", data=images) as run:
+        run.search.collapse.add(repeated([SKIP] * 6, 10))
+        warning = run.search.collapse.warning
+    _, advice = warning.split("What may help: ")
+    for text in ("--schedule.warmup-epochs", *said):
+        assert text in advice
+    for text in not_said:
+        assert text not in advice
+
+
+def test_advice_on_skip_connections_is_for_spaces_that_have_them():
+    assert EnasConfig().settles_by(MacroConfig().make_space()) == ("learning_rate", "entropy_weight", "skip_weight")
+    assert EnasConfig().settles_by(CELLS) == ("learning_rate", "entropy_weight")
+
+
 def test_report_repeats_the_warning_that_a_search_ends_with(tmp_path):
     candidate = Candidate(tokens=(1,) * 6, valid_accuracy=0.5, valid_loss=1.0)
     answer = Answer(architecture=None, candidate=candidate, cost=Cost(parameters=1, flops=1), text="cell")

@@ -11,7 +11,7 @@ import torch
 import enas.costs
 from enas.children.cost import measure_cost
 from enas.configs import ObjectiveConfig, SharedConfig
-from enas.costs import WARM_UP, CostMeter, make_meter
+from enas.costs import WARM_UP, CostMeter, cost_text, make_meter
 from enas.datasets.images import ImageData
 from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
@@ -205,3 +205,9 @@ def test_latencies_of_another_device_are_forgotten(shared):
     with pytest.warns(RuntimeWarning, match="latencies measured on cuda are measured again on cpu"):
         other.load_state_dict({**meter.state_dict(), "device": "cuda"})
     assert other.measure(tokens)["latency"].tolist() == [500.0]
+
+
+def test_costs_are_written_with_all_their_digits():
+    assert cost_text("parameters", 1_000_001) == cost_text("flops", 1_000_001.0) == "1,000,001"
+    assert cost_text("latency", 1234.5678) == "1,234.568"
+    assert cost_text("latency", float("inf")) == "inf"

@@ -185,7 +185,7 @@ READERS = {
     "enas/retrain.py",  # measures a network that is trained from scratch
 }
 """Files that may say `.test`: who makes the split and checks it, and who reports on it."""
-GIVEN_A_SPLIT = {"scripts/build.py": 1}
+GIVEN_A_SPLIT = {"scripts/weights.py": 1}
 """Files that may take an attribute by a name that is computed from `split`, and how often: `restore_shared_weights`."""
 CHOOSERS = [
     "controllers",

@@ -116,6 +116,8 @@ def test_only_what_is_within_the_limits_is_chosen_unless_nothing_is():
     measured = measured_of([0.1, 0.2, 0.3], [10, 20, 30])
     assert chosen(measured, ObjectiveConfig(max_parameters=20), 9) == [0, 1]
     assert chosen(measured, ObjectiveConfig(max_parameters=5), 9) == [0, 1, 2]
+    failed = measured_of([np.nan, 0.2, 0.3], [10, 20, 30])  # the only one within a limit of 15
+    assert chosen(failed, ObjectiveConfig(max_parameters=15), 9) == [1, 2]
 
 
 def test_nothing_is_chosen_of_nothing(tmp_path):

@@ -131,6 +131,13 @@ def test_only_the_costs_that_count_are_named_the_weighed_one_first():
         ({"target": 5.0}, "target: expected None without a cost, got 5.0"),
         ({"exponent": 0.07}, "exponent: expected a number below 0, got 0.07"),
         ({"exponent": float("-inf")}, "exponent: expected a number below 0, got -inf"),
+        ({"exponent": -0.5}, "exponent: expected -0.07 without a cost, got -0.5"),
+        ({"soft": False, "max_flops": 10}, "soft: expected True without a cost, got False"),
+        (
+            {"latency_batch": 8, "cost": "flops", "target": 1},
+            "latency_batch: expected 1 where no latency is measured, got 8",
+        ),
+        ({"latency_repeats": 3}, "latency_repeats: expected 15 where no latency is measured, got 3"),
         ({"max_parameters": 0}, "max_parameters: expected a number above 0 or None, got 0"),
         ({"max_flops": -3}, "max_flops: expected a number above 0 or None, got -3"),
         ({"max_latency": float("inf")}, "max_latency: expected a number above 0 or None, got inf"),

@@ -195,6 +195,33 @@ def test_two_stages_train_first_and_then_only_measure(record):
     assert recorded.search.num_steps == 10
 
 
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"epochs": 2}, [(step / 6, True) for step in range(6)]),
+        ({"epochs": 5, "warmup_epochs": 2}, 6 * [(0.0, False)] + [(step / 9, True) for step in range(9)]),
+        ({"epochs": 3, "warmup_epochs": 2, "kind": "two-stage"}, 6 * [(0.0, False)]),
+    ],
+)
+def test_trainer_is_told_the_share_of_the_steps_that_teach(schedule, expected, record):
+    search, told = record(**schedule).search, []
+    train = search.trainer.step
+
+    def step(*, progress: float, learns: bool) -> Any:
+        told.append((progress, learns))
+        return train(progress=progress, learns=learns)
+
+    search.trainer.step = step
+    search.run()
+    assert [learns for _, learns in told] == [learns for _, learns in expected]
+    assert [progress for progress, _ in told] == pytest.approx([progress for progress, _ in expected])
+    middle = len(expected) // 2
+    search.position = Position(epoch=middle // 3, shared_steps=middle % 3)  # where a resumed search may begin
+    told.clear()
+    search.run()
+    assert told == [(pytest.approx(progress), learns) for progress, learns in expected[middle:]]
+
+
 def test_controller_learns_from_its_own_rollouts(record):
     recorded = record()
     recorded.search.run()

@@ -70,8 +70,15 @@ class RecordingWeights:
 
     space = SPACE
 
-    def __init__(self, log: list[Any], *, valid: tuple[float, float, float] = (7, 0.6, 0.1), train: Any = (8, 0.5, 0.2)) -> None:
-        self.log, self.valid, self.train = log, valid, train
+    def __init__(
+        self,
+        log: list[Any],
+        *,
+        valid: tuple[float, float, float] = (7, 0.6, 0.1),
+        train: tuple[float, float, float] = (8, 0.5, 0.2),
+        grad_norm: float = 3.0,
+    ) -> None:
+        self.log, self.valid, self.train, self.grad_norm = log, valid, train, torch.tensor(grad_norm)
 
     def architecture_gradient(self, relaxation: Relaxation, *, order: int) -> MixtureGradient:
         self.log.append(("gradient", relaxation.weights[0, 0], order))
@@ -87,8 +94,8 @@ class RecordingWeights:
         return MixtureMetrics(
             loss=torch.tensor(float(loss)),
             accuracy=torch.tensor(float(accuracy)),
-            grad_norm=torch.tensor(3.0),
-            failed=~(torch.tensor(float(loss)).isfinite() & gradient.isfinite().all()),
+            grad_norm=self.grad_norm,
+            failed=~(torch.tensor(float(loss)).isfinite() & gradient.isfinite().all() & self.grad_norm.isfinite()),
             learning_rate=0.25,
             gradient=gradient,
         )
@@ -139,6 +146,7 @@ def test_a_trained_mixture_is_no_architecture():
         ("single", {"train": (np.inf, 0.5, 0.2)}, STEEP),
         ("single", {"train": (np.nan, np.nan, 0.2)}, NOT_FINITE),
         ("single", {"train": (0.0, np.nan, np.nan)}, OUT_OF_MEMORY),
+        ("single", {"grad_norm": np.inf}, STEEP),  # the weights' gradient: the mixture's own is sound
     ],
 )
 def test_gradient_that_is_not_sound_reaches_no_strategy_and_fails_the_step(level, given, failure):

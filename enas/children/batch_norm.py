@@ -22,17 +22,19 @@ FUSED_ELEMENTS = 2**19
 class BatchNorm(nn.BatchNorm2d):
     """BatchNorm over (B, H, W), optionally without weights, optionally followed by ReLU. Momentum .1: the authors' decay of .9.
 
-    Which kernel computes it follows from the input alone, so a supernet and a standalone network agree bit for bit.
+    Which kernel computes it follows from the input alone, so a supernet and a standalone network agree bit for bit; but not where
+    second derivatives are taken (`twice_differentiable`).
     """
 
     def __init__(self, num_features: int, *, eps: float = 1e-5, relu: bool = False, affine: bool = True) -> None:
         super().__init__(num_features, eps=eps, momentum=0.1, affine=affine)
         self.relu = relu
+        self.may_fuse = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W), in the memory format of x."""
         uses_batch = self.training or self.running_mean is None
-        if self.affine and uses_batch and x.shape[1] == self.num_features and fused_pays(x):
+        if self.may_fuse and self.affine and uses_batch and x.shape[1] == self.num_features and fused_pays(x):
             return self._forward_fused(x)
         out = super().forward(x)
         out = torch.relu_(out) if self.relu else out
@@ -99,6 +101,19 @@ def batch_statistics(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.training, norm.track_running_stats = False, True
+
+
+@contextmanager
+def twice_differentiable(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
+    """Within the block, layers compute by PyTorch's kernels alone: `fused_batch_norm` has no second derivative."""
+    own = [norm for norm in norms if isinstance(norm, BatchNorm)]
+    for norm in own:
+        norm.may_fuse = False
+    try:
+        yield
+    finally:
+        for norm in own:
+            norm.may_fuse = True
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from enas.compare.outcomes import Study
@@ -44,7 +45,10 @@ def _code(study: Study) -> list[Item]:
             1, "Code of the training pipeline is released", "you must answer", f"Final accuracies: {pipeline}. Say where it is."
         ),
         _item(
-            2, "Code of the NAS method is released", "you must answer", "The strategies are this package's. Say which commit ran."
+            2,
+            "Code of the NAS method is released",
+            "you must answer",
+            f"The strategies are this package's, {_package()}; say which commit ran.",
         ),
         _item(3, "Code is released now, not when it is tidy", "you must answer", "The runs do not know."),
     ]
@@ -54,42 +58,23 @@ def _comparing(study: Study) -> list[Item]:
     num_each = {name: len(study.of(name)) for name in study.strategies}
     seeds = f"seeds {study.seeds[0]} to {study.seeds[-1]}" if len(study.seeds) > 1 else f"seed {study.seeds[0]} alone"
     runs = ", ".join(f"{name} {num}" for name, num in num_each.items())
-    failed = f"; {len(study.failures)} runs failed and are left out" if study.failures else ""
-    variants = {name: count for name, count in Counter(study.names.values()).items() if count > 1}
-    ablations = ", ".join(f"{count} variants of {name}" for name, count in variants.items())
-    is_table = study.simulates
-    axes = "simulated seconds" if is_table else "seconds"
+    axes = "simulated seconds" if study.simulates else "seconds"
     return [
         _item(4, "The same benchmark, not just the same data", "yes", study.facts["benchmark"]),
-        _item(
-            5,
-            "Ablation studies",
-            "partly" if variants else "no",
-            f"{ablations}; whether they cover what matters, you must answer."
-            if variants
-            else "No strategy ran in more than one variant.",
-        ),
-        _item(
-            6,
-            "The same evaluation protocol for all methods",
-            "no" if study.is_proxy else "yes",
-            f"Judged: {study.measures[study.judged]}.{' A proxy: no answer was trained alone.' if study.is_proxy else ''}",
-        ),
+        _ablations(study),
+        _protocol(study),
         _item(
             7,
             "Performance as a function of compute",
             "yes",
             f"Curves against architectures and {axes}; the budget of a run: {study.budget.in_words()}.",
         ),
+        _random(study),
         _item(
-            8,
-            "Random sampling and random search as baselines",
-            "yes" if study.sampling is not None else "partly",
-            f"Random search: {study.reference}, {num_each[study.reference]} runs, the same budget. Random sampling: "
-            + (f"{study.sampling:.2%} on average." if study.sampling is not None else "what it reaches is not known here."),
-        ),
-        _item(
-            9, "Multiple runs with different seeds", "yes" if min(num_each.values()) > 1 else "no", f"{runs}; {seeds}{failed}."
+            9,
+            "Multiple runs with different seeds",
+            "yes" if min(num_each.values()) > 1 else "no",
+            f"Runs that gave an answer: {runs}; {seeds}{_failed(study)}.",
         ),
         _item(
             10,
@@ -101,20 +86,64 @@ def _comparing(study: Study) -> list[Item]:
     ]
 
 
+def _failed(study: Study) -> str:
+    count = len(study.failures)
+    return "" if not count else f"; {count} {'run' if count == 1 else 'runs'} failed, of which the verdicts take account"
+
+
+def _ablations(study: Study) -> Item:
+    variants = {name: count for name, count in Counter(study.names.values()).items() if count > 1}
+    fact = "No strategy ran in more than one variant."
+    if variants:
+        listed = ", ".join(f"{count} variants of {name}" for name, count in variants.items())
+        fact = f"{listed}; whether they cover what matters, you must answer."
+    return _item(5, "Ablation studies", "partly" if variants else "no", fact)
+
+
+def _protocol(study: Study) -> Item:
+    chosen = (
+        "the architecture with the highest reward"
+        if study.simulates
+        else "the best of the strategy's candidates on all validation images"
+    )
+    fact = f"Every run's answer is {chosen}, judged by {study.measures[study.judged]}{_failed(study)}."
+    proxy = " A proxy: no answer was trained alone." if study.is_proxy else ""
+    return _item(6, "The same evaluation protocol for all methods", "no" if study.is_proxy else "yes", fact + proxy)
+
+
+def _random(study: Study) -> Item:
+    num = len(study.of(study.reference))
+    shared = "" if study.simulates else ", each with shared weights of its own"
+    search = f"Random search: {study.reference}, {num} {'run' if num == 1 else 'runs'} with the same budget{shared}."
+    sampling = "Random sampling: no random architecture was trained alone, so what one reaches is not known here."
+    if study.sampling is not None:
+        sampling = f"Random sampling: {study.sampling:.2%}, the mean of all architectures in the table."
+    answer: Answer = "partly" if study.sampling is None else "yes"
+    return _item(8, "Random sampling and random search as baselines", answer, f"{search} {sampling}")
+
+
 def _confounders(study: Study) -> Item:
-    practice = "Confounding factors are controlled"
-    common = "Settings that strategies share are the same; they differ as the section Settings says."
-    if study.simulates:
-        return _item(11, practice, "yes", f"{common} Nothing is trained: machine and versions play no part.")
-    one = len(study.machines) == 1
-    where = f"One machine: {study.machines[0]}." if one else f"{len(study.machines)} machines: {'; '.join(study.machines)}."
-    return _item(11, practice, "yes" if one else "no", f"{common} {where}")
+    tuned = "; ".join(f"{name}: {text}" for name, text in study.tuned.items() if text)
+    differ = f"Settings that differ from a strategy's defaults: {tuned}." if tuned else "All strategies have their defaults."
+    where = "Nothing is trained: machine and versions play no part."
+    if not study.simulates:
+        machines = "; ".join(study.machines) or "not recorded"
+        where = f"{'One machine' if len(study.machines) == 1 else 'Machines'}: {machines}."
+    fact = f"Space, data and budget are the same. {differ} Whether all were tuned as much, you must answer. {where}"
+    return _item(
+        11, "Confounding factors are controlled", "partly" if study.simulates or len(study.machines) == 1 else "no", fact
+    )
 
 
 def _reporting(study: Study) -> list[Item]:
-    total = "not taken" if study.total_seconds is None else f"{study.total_seconds:,.0f} s"
-    spent = "Simulated seconds of each run are in the section Budgets." if study.simulates else f"All runs together: {total}."
+    if study.simulates:
+        spent = "Simulated seconds of each run are in the section Budgets: those of short trainings, without their validation."
+    else:
+        total = "not taken" if study.total_seconds is None else f"{study.total_seconds:,.0f} s"
+        spent = f"Search, choice of the answer and its training, of all runs that gave one: {total}."
+        spent += " Failed runs come on top." if study.failures else ""
     machine = "; ".join(study.machines) or "not recorded"
+    where = "The report was written on" if study.simulates else "Runs were made on"
     return [
         _item(
             12,
@@ -123,13 +152,24 @@ def _reporting(study: Study) -> list[Item]:
             "Every setting is in `compare.yaml`. How, on what and for how long they were tuned, the runs do not know.",
         ),
         _item(
-            13,
-            "Resources of the whole method, end to end",
-            "partly",
-            f"{spent} Choosing the answer is part of it; tuning is not: you must answer.",
+            13, "Resources of the whole method, end to end", "partly", f"{spent} What tuning took is not in it: you must answer."
         ),
-        _item(14, "All details of the set-up", "yes", f"Machine and versions: {machine}. Settings: `compare.yaml`."),
+        _item(
+            14,
+            "All details of the set-up",
+            "partly",
+            f"{where}: {machine}; package {_package()}. Command: section Settings; settings: `compare.yaml`. What else ran on "
+            "the machine, and what was tried before, you must answer.",
+        ),
     ]
+
+
+def _package() -> str:
+    """Return name and version of this package."""
+    try:
+        return f"enas {version('enas')}"
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "enas, not installed"
 
 
 def _item(number: int, practice: str, answer: Answer, fact: str) -> Item:

@@ -2,8 +2,8 @@
 
 A run's curve is a step function: it changes where a better architecture is measured, and holds its last value when the run is
 over. At each point of a common grid the runs of a strategy are summarised by their interquartile mean and its 95 % bootstrap
-interval; the band is one of points, not of whole curves. A strategy's curve begins where all of its runs have measured something
-and ends where its longest run ends.
+interval, or, where they are too few for one, by their lowest and highest; the band is one of points, not of whole curves. A
+strategy's curve begins where all of its runs have measured something and ends where fewer than half of them still go on.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from enas.compare.outcome_statistics import interquartile_mean, resample_counts, resampled_iqm
+from enas.compare.outcome_statistics import LEAST_RUNS, interquartile_mean, resample_counts, resampled_iqm
 from enas.compare.outcomes import History, Outcome
 from enas.types import FloatArray, IntArray
 
 Axis = Literal["architectures", "seconds"]
 Quantity = Literal["reward", "regret"]
-NUM_POINTS = 80
+NUM_POINTS = 120
 """Points of a grid."""
 NUM_RESAMPLES = 500
 """Resamples of a band; fewer than of a table's interval, since there are many points."""
@@ -33,7 +33,7 @@ class Band:
     Attributes:
         x: (G,), rising.
         iqm: (G,), over runs.
-        low, high: (G,), 95 % interval of the IQM; None for a single run.
+        low, high: (G,), 95 % interval of the IQM, or lowest and highest run; None for a single run.
         num_runs: that it is over.
     """
 
@@ -42,6 +42,11 @@ class Band:
     low: FloatArray | None
     high: FloatArray | None
     num_runs: int
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether low and high are an interval."""
+        return self.num_runs >= LEAST_RUNS
 
 
 def incumbents(rewards: FloatArray) -> IntArray:
@@ -93,7 +98,8 @@ def bands_of(
     grid = _grid([x for runs in curves.values() for x, _ in runs], is_whole=axis == "architectures")
     bands = {}
     for name, runs in curves.items():
-        start, end = max(x[0] for x, _ in runs), max(x[-1] for x, _ in runs)
+        start = max(x[0] for x, _ in runs)
+        end = max(start, sorted(x[-1] for x, _ in runs)[len(runs) // 2])  # half of the runs, or more, get there
         points = np.unique(np.concatenate([[start], grid[(grid > start) & (grid < end)], [end]]))
         bands[name] = band(points, np.array([step_values(x, y, points) for x, y in runs]))
     return bands
@@ -111,6 +117,8 @@ def band(x: FloatArray, values: FloatArray, *, seed: int = 0) -> Band:
     iqm = np.array([interquartile_mean(column) for column in values.T])
     if num_runs < 2:
         return Band(x=x, iqm=iqm, low=None, high=None, num_runs=num_runs)
+    if num_runs < LEAST_RUNS:
+        return Band(x=x, iqm=iqm, low=values.min(axis=0), high=values.max(axis=0), num_runs=num_runs)
     counts = resample_counts(num_runs, NUM_RESAMPLES, np.random.default_rng(seed))  # the same runs at every point
     resampled = np.array([resampled_iqm(column, counts) for column in values.T])  # (G, B)
     low, high = np.percentile(resampled, [2.5, 97.5], axis=1)

@@ -1,34 +1,41 @@
-"""What accuracy costs: the Pareto fronts of the architectures that strategies measured.
+"""What accuracy costs: of each run, the best accuracy that it found at a cost or below, and that over a strategy's runs.
 
-The accuracy is the one that was measured in the search, never one on the test split: who picks an architecture from a front has
-chosen it by what the search knew.
+A front of all runs together would be one of luck: with 500 runs each strategy finds the best of everything once. A run's front is
+a step function of the cost; at each cost the runs of a strategy are summarised as anytime curves are. Accuracies are those that
+the search knew, never ones on the test split: who picks an architecture from a front has chosen it by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from enas.compare.curves import NUM_POINTS, Band, band, step_values
 from enas.compare.outcomes import Outcome
-from enas.pareto import pareto_front
-from enas.types import FloatArray
-
-Front = tuple[FloatArray, FloatArray]
-"""Costs (K,), rising, and accuracies (K,), fractions, of the architectures that no other beats in both."""
 
 
 def cost_names(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return the costs that every run knows of all its architectures."""
-    names = [set(one.history.costs) for one in outcomes]
+    """Return the costs of which every run has a front."""
+    names = [set(one.fronts) for one in outcomes]
     return sorted(set.intersection(*names)) if names else []
 
 
-def front_of(outcomes: Sequence[Outcome], cost: str) -> Front:
-    """Return the front of all that runs measured, over their seeds; architectures that failed are left out."""
-    accuracies = np.concatenate([one.history.accuracies for one in outcomes])
-    costs = np.concatenate([one.history.costs[cost] for one in outcomes])
-    points = np.unique(np.stack([costs, accuracies]), axis=1)  # of the same point once
-    points = points[:, np.isfinite(points).all(axis=0)]
-    front = pareto_front(points[1], points[0])
-    return points[0, front], points[1, front]
+def front_bands(outcomes: Mapping[str, Sequence[Outcome]], cost: str) -> dict[str, Band]:
+    """Return the fronts of each strategy that has runs, at costs that they share.
+
+    A strategy's line begins where all of its runs have found something, and ends at the highest cost that improved any run.
+
+    Args: outcomes: by strategy.
+    """
+    fronts = {name: [one.fronts[cost] for one in runs] for name, runs in outcomes.items() if runs}
+    if not fronts:
+        return {}
+    costs = np.unique(np.concatenate([x for runs in fronts.values() for x, _ in runs]))
+    shown = costs[np.unique(np.linspace(0, len(costs) - 1, NUM_POINTS).round().astype(np.int64))]
+    bands = {}
+    for name, runs in fronts.items():
+        start = max(x[0] for x, _ in runs)
+        points = np.unique(np.concatenate([[start], shown[shown > start]]))
+        bands[name] = band(points, np.array([step_values(x, y, points) for x, y in runs]))
+    return bands

@@ -10,6 +10,9 @@ import numpy as np
 from enas.compare.budget import Budget
 from enas.types import FloatArray
 
+Front = tuple[FloatArray, FloatArray]
+"""Costs (K,), rising, and the highest accuracy (K,), fraction, of what costs as much or less."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class History:
@@ -20,19 +23,12 @@ class History:
         accuracies: (n,), fractions that the rewards come from; NaN where an architecture failed.
         seconds: (n,), how long the run had taken when each was measured; never falling.
         truths: (n,), fractions, the judged accuracy of each; None where it is not known.
-        costs: (n,) by name, such as parameters.
     """
 
     rewards: FloatArray
     accuracies: FloatArray
     seconds: FloatArray
     truths: FloatArray | None = None
-    costs: Mapping[str, FloatArray] = field(default_factory=dict)
-
-    @property
-    def answer(self) -> int:
-        """Which architecture has the highest reward, the first of equal ones."""
-        return int(np.argmax(self.rewards))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +41,7 @@ class Outcome:
         measures: what its answer reached, fractions by name of the measure.
         history: what it measured on the way.
         spent: what it took, numbers by name: `architectures`, `seconds`, ...
+        fronts: what accuracy costs in this run, by the cost's name; see `front_of`.
         machine: where it ran, in words; empty where it plays no part.
     """
 
@@ -53,6 +50,7 @@ class Outcome:
     measures: Mapping[str, float]
     history: History
     spent: Mapping[str, float]
+    fronts: Mapping[str, Front] = field(default_factory=dict)
     machine: str = ""
 
 
@@ -71,12 +69,14 @@ class Study:
         measures: by name, what it means; the first one is judged, the others are shown beside it.
         is_proxy: whether the judged measure is no accuracy of a network trained alone.
         outcomes: of the runs that ended.
-        failures: by run (`label, seed 3`), why it ended without an answer.
+        failures: by run (`label, seed 3`), why it gave no answer.
         simulates: whether seconds are simulated ones.
         best_truth: the highest judged accuracy that there is; None where it is not known.
         sampling: what a single random architecture reaches on average, in the judged measure; None where it is not known.
         machines: where runs were made.
-        total_seconds: what all runs took by the clock; None where it was not taken.
+        total_seconds: what the runs that ended took by the clock; None where it was not taken.
+        tuned: by label, how a strategy's settings differ from its defaults, in words; empty where they do not.
+        command: that made the runs.
     """
 
     title: str
@@ -95,6 +95,8 @@ class Study:
     sampling: float | None = None
     machines: Sequence[str] = ()
     total_seconds: float | None = None
+    tuned: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def judged(self) -> str:
@@ -111,3 +113,17 @@ class Study:
             strategy: {one.seed: one.measures[measure] for one in self.of(strategy) if measure in one.measures}
             for strategy in self.strategies
         }
+
+
+def front_of(costs: FloatArray, accuracies: FloatArray) -> Front | None:
+    """Return the best accuracy at each cost or below, over architectures (n,); None where all of them failed.
+
+    Args: costs, accuracies: (n,); an architecture of which either is not finite is left out.
+    """
+    usable = np.isfinite(costs) & np.isfinite(accuracies)
+    if not usable.any():
+        return None
+    order = np.lexsort((-accuracies[usable], costs[usable]))
+    rising, best = costs[usable][order], np.maximum.accumulate(accuracies[usable][order])
+    is_better = np.concatenate([[True], best[1:] > best[:-1]])
+    return rising[is_better], best[is_better]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREY = "#999999"
-_MARKERS = "osD^vPX*"
 _MANY = 60
 """Runs from which on a strategy's points are drawn small and faint."""
 _STYLE = {"svg.hashsalt": "enas", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9.0}
@@ -45,20 +44,32 @@ def save_picture(draw: Callable[[], Figure], stem: Path) -> bytes:
     return content
 
 
-def draw_outcomes(values: Mapping[str, FloatArray], summaries: Mapping[str, Summary], *, axis: str, best: float | None) -> Figure:
+def draw_outcomes(
+    values: Mapping[str, FloatArray],
+    summaries: Mapping[str, Summary],
+    *,
+    axis: str,
+    best: float | None,
+    order: Sequence[str],
+) -> Figure:
     """Draw every run's outcome as a point, a row a strategy, with the IQM and its interval.
 
     Args: values: (n,) by strategy, fractions. summaries: of these. axis: name of the measure. best: a line where it is known.
+        order: of the strategies, which their colours follow.
     """
     figure, (axes,) = _panels(1, width=7.2, height=0.9 + 0.62 * len(values))
+    has_bar = False
     rng = np.random.default_rng(0)  # of the jitter, so that the same outcomes are the same picture
     for row, (name, runs) in enumerate(values.items()):
         many = len(runs) > _MANY
         shift = (rng.random(len(runs)) - 0.5) * 0.5 if len(runs) > 3 else np.zeros(len(runs))
         size, alpha = (5, 0.35) if many else (18, 0.6)
-        axes.scatter(100 * runs, row + shift, s=size, color=line_colour(row), alpha=alpha, linewidths=0, rasterized=many)
+        axes.scatter(
+            100 * runs, row + shift, s=size, color=line_colour(order.index(name)), alpha=alpha, linewidths=0, rasterized=many
+        )
         summary = summaries[name]
         if summary.interval is not None:
+            has_bar = True
             low, high = (100 * bound for bound in summary.interval)
             axes.plot([low, high], [row, row], color=INK, linewidth=2.2, solid_capstyle="butt")
         axes.plot([100 * summary.iqm], [row], marker="|", markersize=17, markeredgewidth=2.2, color=INK)
@@ -67,33 +78,52 @@ def draw_outcomes(values: Mapping[str, FloatArray], summaries: Mapping[str, Summ
         axes.annotate("best there is", (100 * best, -0.62), color=_GREY, ha="right", va="center", fontsize=8)
     axes.set_yticks(range(len(values)), [f"{name} (n={len(runs)})" for name, runs in values.items()])
     axes.set_ylim(len(values) - 0.4, -0.8)
-    axes.set_xlabel(f"{axis} (%); bar: IQM with 95 % interval")
+    axes.set_xlabel(f"{axis} (%); mark: IQM{', bar: its 95 % interval' if has_bar else ''}")
     return figure
 
 
 def draw_curves(panels: Sequence[tuple[Mapping[str, Band], str, str]], *, order: Sequence[str]) -> Figure:
-    """Draw bands side by side.
+    """Draw bands side by side, with the same axis of what is shown.
 
     Args: panels: bands by strategy, the name of what is spent, the name of what is shown; a regret's axis is logarithmic.
         order: of the strategies, which their colours follow.
     """
     figure, all_axes = _panels(len(panels), width=1.2 + 4.3 * len(panels), height=3.9)
+    everything = [one for bands, _, _ in panels for one in bands.values()]
+    is_logarithmic = "regret" in panels[0][2] and all((one.iqm > 0).all() for one in everything)
     for axes, (bands, spent, shown) in zip(all_axes, panels, strict=True):
-        for name, one in bands.items():
-            colour = line_colour(order.index(name))
-            axes.plot(one.x, 100 * one.iqm, color=colour, linewidth=1.8, label=name)
-            if one.low is not None and one.high is not None:
-                axes.fill_between(one.x, 100 * one.low, 100 * one.high, color=colour, alpha=0.2, linewidth=0)
-        if "regret" in shown and all((one.iqm > 0).all() for one in bands.values()):
+        _draw_bands(axes, bands, order)
+        if is_logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
         else:
-            _leave_out_start(axes, list(bands.values()))
+            _leave_out_start(axes, everything)
         axes.set_xlabel(spent)
         axes.set_ylabel(shown)
-    all_axes[0].legend(frameon=False, fontsize=8)
+    if is_logarithmic:
+        limits = [limit for axes in all_axes for limit in axes.get_ylim()]
+        for axes in all_axes:
+            axes.set_ylim(min(limits), max(limits))
+    _add_legend(all_axes[0], everything)
     return figure
+
+
+def _draw_bands(axes: Axes, bands: Mapping[str, Band], order: Sequence[str]) -> None:
+    """Draw the curves of strategies: steps, for a curve holds its value until something better is measured."""
+    for name, one in bands.items():
+        colour = line_colour(order.index(name))
+        axes.plot(one.x, 100 * one.iqm, color=colour, linewidth=1.8, label=name, drawstyle="steps-post")
+        if one.low is not None and one.high is not None:
+            alpha = 0.2 if one.has_interval else 0.08
+            axes.fill_between(one.x, 100 * one.low, 100 * one.high, color=colour, alpha=alpha, linewidth=0, step="post")
+
+
+def _add_legend(axes: Axes, bands: Sequence[Band], *, loc: Literal["best", "lower right"] = "best") -> None:
+    """Name the strategies, and say what light bands are."""
+    is_range = any(one.low is not None and not one.has_interval for one in bands)
+    title = "light bands: lowest to highest run" if is_range else None
+    axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left", loc=loc)
 
 
 def _leave_out_start(axes: Axes, bands: Sequence[Band]) -> None:
@@ -105,21 +135,17 @@ def _leave_out_start(axes: Axes, bands: Sequence[Band]) -> None:
         axes.set_ylim(lowest - room, highest + room)
 
 
-def draw_fronts(fronts: Mapping[str, tuple[FloatArray, FloatArray]], *, cost: str, accuracy: str, order: Sequence[str]) -> Figure:
-    """Draw Pareto fronts, a line of steps a strategy: the highest accuracy found at each cost or below.
+def draw_fronts(fronts: Mapping[str, Band], *, cost: str, accuracy: str, order: Sequence[str]) -> Figure:
+    """Draw what accuracy costs, a line of steps a strategy: the best accuracy found at each cost or below.
 
-    Args: fronts: by strategy, costs (K,) rising and accuracies (K,), fractions. cost, accuracy: names of the axes.
+    Args: fronts: by strategy. cost, accuracy: names of the axes. order: of the strategies, which their colours follow.
     """
     figure, (axes,) = _panels(1, width=7.2, height=4.2)
-    for name, (costs, accuracies) in fronts.items():
-        place = order.index(name)
-        axes.step(costs, 100 * accuracies, where="post", color=line_colour(place), linewidth=1.2, alpha=0.8)
-        marker = _MARKERS[place % len(_MARKERS)]
-        axes.plot(costs, 100 * accuracies, marker, color=line_colour(place), markersize=5, alpha=0.8, label=name)
+    _draw_bands(axes, fronts, order)
     axes.set_xscale("log")
     axes.set_xlabel(cost)
     axes.set_ylabel(accuracy)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    _add_legend(axes, list(fronts.values()), loc="lower right")
     return figure
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from enas.compare.checklist import fill_in
-from enas.compare.outcome_statistics import Comparison
+from enas.compare.outcome_statistics import Judgement
 from enas.compare.outcomes import Study
 
 
-def results_json(study: Study, comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
+def results_json(study: Study, comparisons: Mapping[str, Judgement]) -> dict[str, Any]:
     """Return every outcome and statistic as JSON types; numbers that are not finite become null."""
     outcomes = [
         {"strategy": one.strategy, "seed": one.seed, "measures": one.measures, "spent": one.spent, "machine": one.machine}
@@ -26,6 +26,7 @@ def results_json(study: Study, comparisons: Mapping[str, Comparison]) -> dict[st
                     "improvement": vars(one.improvement),
                     "pairs": one.pairs and vars(one.pairs),
                     "verdict": one.verdict,
+                    "obstacle": one.obstacle,
                 }
                 for name, one in comparison.versus.items()
             },
@@ -34,6 +35,7 @@ def results_json(study: Study, comparisons: Mapping[str, Comparison]) -> dict[st
     }
     record = {
         "title": study.title,
+        "command": study.command,
         "judged": study.judged,
         "is_proxy": study.is_proxy,
         "reference": study.reference,

@@ -20,11 +20,11 @@ def make_outcome() -> Callable[..., Outcome]:
             accuracies=np.array([0.5, value]),
             seconds=np.array([10.0, 25.0]),
             truths=np.array([0.4, value]),
-            costs={"parameters": np.array([100.0, 200.0])},
         )
+        fronts = {"parameters": (np.array([100.0, 200.0]), np.array([0.5, value]))}
         values = {"history": history, "measures": {"digits test": value, "best reward": value / 2}, "machine": "a box"}
         spent = {"architectures": 2.0, "seconds": 25.0}
-        return Outcome(**{"strategy": strategy, "seed": seed, "spent": spent, **values, **changes})
+        return Outcome(**{"strategy": strategy, "seed": seed, "spent": spent, "fronts": fronts, **values, **changes})
 
     return build
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from enas.compare.curves import band, bands_of, curve_of, incumbents, step_values
+from enas.compare.curves import NUM_POINTS, band, bands_of, curve_of, incumbents, step_values
 from enas.compare.outcomes import History, Outcome
 
 
@@ -50,11 +50,16 @@ def test_band_is_the_interquartile_mean_at_each_point():
     assert found.high is not None
     assert (found.low < found.iqm).all()
     assert (found.iqm < found.high).all()
+    few = band(np.arange(4.0), values[:7])
+    assert (found.has_interval, few.has_interval) == (True, False)
+    assert few.low is not None
+    assert few.high is not None
+    assert (few.low.tolist(), few.high.tolist()) == (values[:7].min(axis=0).tolist(), values[:7].max(axis=0).tolist())
     single = band(np.arange(4.0), values[:1])
     assert (single.low, single.high, single.iqm.tolist()) == (None, None, values[0].tolist())
 
 
-def test_curve_begins_where_all_runs_have_measured_and_ends_with_the_longest():
+def test_curve_begins_where_all_runs_have_measured_and_ends_where_fewer_than_half_go_on():
     runs = {
         "enas": [outcome(0, history([0.1, 0.3], seconds=[5, 20])), outcome(1, history([0.2, 0.2, 0.5], seconds=[8, 9, 31]))],
         "none": [],
@@ -69,11 +74,16 @@ def test_curve_begins_where_all_runs_have_measured_and_ends_with_the_longest():
     assert by_number.x.tolist() == [1, 2, 3]
     np.testing.assert_allclose(by_number.iqm, [0.15, 0.25, 0.4])
     assert bands_of({"none": []}, axis="seconds", quantity="reward") == {}
+    lengths = (3, 9, 5, 40, 4)  # three of five have 5, two have 9; those that are over keep their value
+    many = {"enas": [outcome(seed, history([float(length)] * length)) for seed, length in enumerate(lengths)]}
+    found = bands_of(many, axis="architectures", quantity="reward")["enas"]
+    assert found.x.tolist() == [1, 2, 3, 4, 5]
+    assert found.iqm.tolist() == [stats.trim_mean(lengths, 0.25)] * 5
 
 
 def test_strategies_share_the_grid_where_both_have_runs():
     runs = {name: [outcome(0, history(list(np.linspace(0, 1, num))))] for name, num in (("short", 300), ("long", 500))}
     bands = bands_of(runs, axis="architectures", quantity="reward")
     short, long = set(bands["short"].x), set(bands["long"].x)
-    assert len(long) <= 82
+    assert len(long) <= NUM_POINTS + 2
     assert short - long <= {300.0}

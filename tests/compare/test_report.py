@@ -6,14 +6,17 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from enas.compare.checklist import fill_in
+from enas.compare.curves import Axis, bands_of
 from enas.compare.document import Paragraph, Picture, to_html, to_markdown
-from enas.compare.fronts import cost_names, front_of
-from enas.compare.outcomes import History
+from enas.compare.outcome_statistics import summarise
 from enas.compare.picture import draw_curves, draw_outcomes
-from enas.compare.report import judge, outcome_table, report_blocks, verdicts, write_pictures
+from enas.compare.report import judge, report_blocks, write_pictures
 from enas.compare.results import results_json
+from enas.compare.verdicts import notes, outcome_table, verdicts
+from enas.draw.palette import line_colour
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +30,47 @@ def markdown(study, pictures):
 
 
 def test_verdicts_name_every_strategy_but_the_reference(make_study):
-    blocks = verdicts(judge(make_study())["digits test"])
-    texts = [block.text for block in blocks if isinstance(block, Paragraph)]
+    texts = sentences(make_study())
     assert texts[0].startswith("**better beats random: yes** (difference +5.25 points, 95 % interval +3.")
     assert texts[1].startswith("**alike| beats random: not shown** (difference +0.00 points, 95 % interval -1.")
-    assert all("It is one of 2 comparisons; adjusted for that (Holm): p" in text for text in texts)
+    assert all(text.endswith("after the correction for 2 comparisons (Holm)).") for text in texts)
+    assert all("; 4 of 4 runs ended; p" in text for text in texts)
+
+
+def sentences(study):
+    return [block.text for block in verdicts(study, judge(study)["digits test"]) if isinstance(block, Paragraph)]
+
+
+def test_single_comparison_is_not_told_to_be_one_of_several(make_study):
+    study = make_study(strategies={"uniform": "", "better": ""})
+    (text,) = sentences(study)
+    assert text.endswith("; 4 of 4 runs ended).")
+    assert "Holm" in notes(2)
+    assert "Holm" not in notes(1)
+
+
+def test_strategy_whose_runs_failed_is_told_and_never_beats_random(make_study, no_pictures):
+    study = make_study()
+    kept = [one for one in study.outcomes if (one.strategy, one.seed) != ("better", 1) and one.strategy != "alike|"]
+    failures = {"better, seed 1": "no finite loss", **{f"alike|, seed {seed}": "no finite loss" for seed in range(4)}}
+    study = make_study(outcomes=kept, failures=failures)
+    first, second = sentences(study)
+    assert first.startswith("**better beats random: not shown: 1 of 4 runs failed** (difference +4.92")
+    assert "3 of 4 runs ended" in first
+    assert second == "**alike| beats random: not shown: 4 of 4 runs failed**."
+    assert outcome_table(study, judge(study)["digits test"]).rows[-1] == ["alike|", "0", *[""] * 6, "not shown"]
+    assert "**5 runs failed and are left out of all figures below**" in markdown(study, no_pictures)
 
 
 def test_table_has_the_figures_of_the_statistics(make_study):
-    table = outcome_table(judge(make_study())["digits test"])
+    study = make_study()
+    table = outcome_table(study, judge(study)["digits test"])
     rows = {row[0]: row for row in table.rows}
     assert rows["uniform"][1:5] == ["4", "90.75", "0.96", "90.50"]
     assert rows["uniform"][-1] == "reference"
     assert rows["better"][1:5] == ["4", "96.00", "0.82", "96.00"]
-    assert rows["better"][6] == "1.00 (1.00 to 1.00)"
+    assert rows["better"][5] == "n=4: no interval"
+    assert rows["better"][6].startswith("1.00 (0.5")
     assert rows["better"][-1] == "yes"
     assert all(len(row) == len(table.headings) for row in table.rows)
 
@@ -48,15 +78,14 @@ def test_table_has_the_figures_of_the_statistics(make_study):
 def test_single_seed_has_no_interval_and_says_so(make_study, no_pictures):
     study = make_study()
     text = markdown(make_study(outcomes=[one for one in study.outcomes if one.seed == 0], seeds=[0]), no_pictures)
-    assert "better beats random: not shown** (difference +6.00 points, n=1: no interval, p-)" not in text
-    assert "better beats random: not shown** (difference +6.00 points, n=1: no interval)" in text
+    assert "better beats random: not shown: n=1, no interval** (difference +6.00 points; 1 of 1 runs ended)" in text
     assert "nan" not in text.lower()
 
 
 def test_proxy_and_failed_runs_are_told_at_the_top(make_study, no_pictures):
     text = markdown(make_study(is_proxy=True, failures={"better, seed 3": "no finite loss"}), no_pictures)
     assert "**A proxy**" in text.split("##")[0]
-    assert "**1 runs failed and are left out of everything below**: better, seed 3: no finite loss." in text.split("##")[0]
+    assert "**1 run failed and is left out of all figures below**: better, seed 3: no finite loss." in text.split("##")[0]
 
 
 def test_markdown_and_html_have_the_same_tables(make_study, no_pictures):
@@ -64,9 +93,10 @@ def test_markdown_and_html_have_the_same_tables(make_study, no_pictures):
     blocks = report_blocks(study, judge(study), no_pictures)
     text, page = to_markdown(blocks), to_html(blocks, title=study.title)
     assert "| alike\\| |" in text
-    for words in ("90.75", "0.82", "1.00 (1.00 to 1.00)", "100: 50.00%, 200: 97.00%"):
+    for words in ("90.75", "0.82", "1.00 (0.5", "accuracy (%) within parameters of"):
         assert words in text
         assert words in page
+    assert "| better | 50.00 | 96.00 |" in text  # interquartile means of 50 and of 95, 96, 96, 97
     assert "the same digits &lt;for&gt; all" in page
 
 
@@ -100,10 +130,14 @@ def test_checklist_is_filled_in_from_the_runs(make_study):
     found = answers(make_study())
     assert found[5] == ("partly", "2 variants of enas; whether they cover what matters, you must answer.")
     assert found[8][0] == "partly"
-    assert found[9] == ("yes", "uniform 4, better 4, alike| 4; seeds 0 to 3.")
+    assert found[9] == ("yes", "Runs that gave an answer: uniform 4, better 4, alike| 4; seeds 0 to 3.")
     assert found[10][0] == "no"
-    assert found[11][0] == "yes"
-    assert found[13][1].startswith("All runs together: 100 s.")
+    assert found[11][0] == "partly"
+    assert "All strategies have their defaults. Whether all were tuned as much, you must answer." in found[11][1]
+    assert ": 100 s." in found[13][1]
+    assert "a box; package enas" in found[14][1]
+    tuned = answers(make_study(tuned={"uniform": "", "better": "hidden 8 (default 64)"}))
+    assert "differ from a strategy's defaults: better: hidden 8 (default 64)." in tuned[11][1]
     study = make_study()
     other = answers(
         make_study(
@@ -116,7 +150,7 @@ def test_checklist_is_filled_in_from_the_runs(make_study):
         )
     )
     assert [other[number][0] for number in (5, 6, 8, 9, 10, 11)] == ["no", "no", "yes", "no", "yes", "no"]
-    assert "50.00% on average" in other[8][1]
+    assert "Random sampling: 50.00%, the mean of all architectures in the table." in other[8][1]
 
 
 # Pictures.
@@ -140,39 +174,38 @@ def test_points_stand_where_the_outcomes_are_and_bars_at_the_intervals(make_stud
     study = make_study()
     judged = judge(study)["digits test"]
     values = {name: np.array(list(runs.values())) for name, runs in study.values("digits test").items()}
-    (axes,) = draw_outcomes(values, judged.summaries, axis="accuracy", best=None).axes
+    order = list(study.strategies)
+    (axes,) = draw_outcomes(values, judged.summaries, axis="accuracy", best=None, order=order).axes
     for row, (name, points) in enumerate(zip(values, axes.collections, strict=True)):
         offsets = np.asarray(points.get_offsets())
         np.testing.assert_allclose(offsets[:, 0], 100 * values[name])
         assert (np.abs(offsets[:, 1] - row) <= 0.25).all()
-    bars = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2]
-    np.testing.assert_allclose(bars, [[100 * bound for bound in one.interval or ()] for one in judged.summaries.values()])
+    assert [line for line in axes.lines if len(line.get_xdata()) == 2] == []  # 4 runs have no interval
+    many = {"better": np.linspace(0.9, 0.95, 9)}
+    summary = summarise(many["better"].tolist())
+    (axes,) = draw_outcomes(many, {"better": summary}, axis="accuracy", best=None, order=order).axes
+    (bar,) = [line for line in axes.lines if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(bar.get_xdata(), [100 * bound for bound in summary.interval or ()])
+    assert to_hex(np.asarray(axes.collections[0].get_facecolor())[0]) == line_colour(1).lower()  # its own, not the first
+
+
+def test_panels_have_the_same_axis_and_few_runs_their_range(make_study):
+    study = make_study()
+    runs = {name: study.of(name) for name in study.strategies}
+    axes: tuple[Axis, ...] = ("architectures", "seconds")
+    panels = [(bands_of(runs, axis=axis, quantity="regret", best_truth=0.99), axis, "simple regret (points)") for axis in axes]
+    first, second = draw_curves(panels, order=list(study.strategies)).axes
+    assert first.get_ylim() == second.get_ylim()
+    assert all(line.get_drawstyle() == "steps-post" for line in first.lines)
+    legend = first.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(study.strategies)
+    assert legend.get_title().get_text() == "light bands: lowest to highest run"
 
 
 def test_curve_of_a_single_run_has_no_band(make_study):
-    from enas.compare.curves import bands_of
-
     study = make_study()
     bands = bands_of({"better": study.of("better")[:1]}, axis="seconds", quantity="reward")
     (axes,) = draw_curves([(bands, "seconds", "best reward so far (%)")], order=list(study.strategies)).axes
     assert len(axes.collections) == 0
     assert axes.lines[0].get_ydata().tolist()[-1] == 96
-
-
-# Fronts.
-
-
-def test_front_is_over_all_seeds_and_leaves_out_what_failed(make_outcome):
-    def past(accuracies, costs):
-        numbers = np.array(accuracies)
-        return History(rewards=np.ones(3), accuracies=numbers, seconds=np.arange(3.0), costs={"flops": np.array(costs)})
-
-    runs = [
-        make_outcome("enas", 0, 0.5, history=past([0.5, 0.7, np.nan], [10.0, 30.0, 1.0])),
-        make_outcome("enas", 1, 0.5, history=past([0.6, 0.7, 0.65], [20.0, 30.0, 40.0])),
-    ]
-    assert cost_names(runs) == ["flops"]
-    costs, accuracies = front_of(runs, "flops")
-    assert (costs.tolist(), accuracies.tolist()) == ([10, 20, 30], [0.5, 0.6, 0.7])
-    assert cost_names([*runs, make_outcome("enas", 2, 0.5)]) == []  # one run does not know it
-    assert cost_names([]) == []

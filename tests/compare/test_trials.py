@@ -43,7 +43,14 @@ class Listed:
 
     def step(self, actions: IntArray) -> tuple[Any, FloatArray, Any, Any, dict[str, Any]]:
         places = actions[:, 0]
-        return None, np.array(REWARDS)[places % 8], None, None, {"final_info": {"seconds": places + 1.0, "test_accuracy": None}}
+        rewards = np.array(REWARDS)[places % 8]
+        return (
+            None,
+            rewards,
+            None,
+            None,
+            {"final_info": {"seconds": places + 1.0, "test_accuracy": None, "accuracy": rewards / 2}},
+        )
 
 
 def trial(kind: Any, amount: float, *, num_envs: int) -> tuple[Trial, Counting]:
@@ -66,6 +73,7 @@ def test_trial_ends_where_the_budget_does(kind, amount, num_envs, num_measured, 
     found, controller = trial(kind, amount, num_envs=num_envs)
     assert found.tokens[:, 0].tolist() == list(range(num_measured))
     assert found.rewards.tolist() == list(REWARDS[:num_measured])
+    assert found.accuracies.tolist() == [reward / 2 for reward in REWARDS[:num_measured]]
     assert found.seconds.tolist() == np.cumsum(np.arange(1.0, num_measured + 1)).tolist()
     assert controller.taught == [list(REWARDS[start * num_envs : (start + 1) * num_envs]) for start in range(num_taught)]
 
@@ -102,11 +110,14 @@ def test_budget_in_words():
 # Files.
 
 
-def test_trial_is_read_back_bit_for_bit(tmp_path):
-    found = Trial(tokens=np.array([[0, 3], [1, 2]]), rewards=np.array([1 / 3, 0.1]), seconds=np.array([1e-7, 2e9 / 3]))
+@pytest.mark.parametrize("accuracies", [(1 / 3, 0.1), (1 / 7, 0.2)])
+def test_trial_is_read_back_bit_for_bit(accuracies, tmp_path):
+    rewards, seconds = np.array([1 / 3, 0.1]), np.array([1e-7, 2e9 / 3])
+    found = Trial(tokens=np.array([[0, 3], [1, 2]]), rewards=rewards, accuracies=np.array(accuracies), seconds=seconds)
     save_trial(found, tmp_path / "a" / "b")
+    assert ("accuracies" in (tmp_path / "a" / "b" / TRIAL_FILE).read_text()) == (accuracies != (1 / 3, 0.1))
     read = load_trial(tmp_path / "a" / "b")
-    for name in ("tokens", "rewards", "seconds"):
+    for name in ("tokens", "rewards", "accuracies", "seconds"):
         assert getattr(read, name).tolist() == getattr(found, name).tolist()
         assert getattr(read, name).dtype == getattr(found, name).dtype
 
@@ -119,6 +130,8 @@ def test_trial_is_read_back_bit_for_bit(tmp_path):
         '{"tokens": [[1]]}',
         '{"tokens": [], "rewards": [], "seconds": []}',
         '{"tokens": [[1]], "rewards": [1, 2], "seconds": [1, 2]}',
+        '{"tokens": [[1]], "rewards": [1], "accuracies": [1, 2], "seconds": [1]}',
+        '{"tokens": [[1]], "rewards": [NaN], "seconds": [1]}',
     ],
 )
 def test_damaged_trial_is_named(text, tmp_path):
@@ -140,7 +153,12 @@ COLUMNS = {
 def test_answer_is_chosen_by_reward_and_looked_up_by_what_it_reaches_alone():
     table = BenchmarkTable(codes=CODES, columns={**COLUMNS, "params_m": np.arange(50)})
     rows = np.array([7, 3, 3, 11])
-    one = Trial(tokens=CODES[rows].astype(np.int64), rewards=np.array([0.2, 0.6, 0.6, 0.1]), seconds=np.array([1.0, 3, 5, 6]))
+    one = Trial(
+        tokens=CODES[rows].astype(np.int64),
+        rewards=np.array([0.2, 0.6, 0.6, 0.1]),
+        accuracies=np.array([0.3, 0.7, 0.7, 0.9]),
+        seconds=np.array([1.0, 3, 5, 6]),
+    )
     found = look_up_trial(one, table, data="cifar10", strategy="enas", seed=4)
     expected = {
         f"{data} {split}": float(table.accuracy(data, split)[3]) for data, split in table_measures(table, "cifar10").values()
@@ -151,5 +169,6 @@ def test_answer_is_chosen_by_reward_and_looked_up_by_what_it_reaches_alone():
     assert found.spent == {"architectures": 4, "simulated seconds": 6}
     assert found.history.truths is not None
     assert found.history.truths.tolist() == table.accuracy("cifar10", "test")[rows].tolist()
-    assert found.history.costs["parameters"].tolist() == (rows * 1e6).tolist()
-    assert set(found.history.costs) == {"parameters"}  # the table has no flops
+    assert found.history.accuracies.tolist() == [0.3, 0.7, 0.7, 0.9]
+    ((name, (costs, best)),) = found.fronts.items()  # the table has no flops
+    assert (name, costs.tolist(), best.tolist()) == ("parameters", [3e6, 11e6], [0.7, 0.9])

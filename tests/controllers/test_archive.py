@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from controllers.archive import Archive, nominate
+from controllers.archive import Archive, distinct_samples, nominate
 
 
 def rows(*tokens):
@@ -116,3 +116,17 @@ def test_nominated_exhaust_a_tiny_space_and_no_more(chain_space):
     chosen = nominate(space, np.array([[1, 0, 1]]), 10, seed=0, num_updates=0)
     assert chosen[0].tolist() == [1, 0, 1]
     assert sorted(chosen.tolist()) == [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]]
+
+
+def test_distinct_samples_follow_the_likeliest_until_there_are_enough_or_no_more():
+    asked = []
+
+    def draw(count):
+        asked.append(count)
+        return np.array([[len(asked) // 2, 7]] * count)
+
+    chosen = distinct_samples(np.array([0, 7]), draw, 3)
+    assert chosen.tolist() == [[0, 7], [1, 7], [2, 7]]
+    assert chosen.dtype == np.int64
+    assert asked == [3, 3, 3, 3]
+    assert distinct_samples(np.array([5]), lambda count: np.full((count, 1), 5), 4).tolist() == [[5]]  # a settled distribution

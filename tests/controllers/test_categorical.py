@@ -110,7 +110,7 @@ def test_candidate_that_has_become_impossible_breaks_no_update(chain_space):
 
 
 def test_state_of_another_space_is_refused(chain_space):
-    with pytest.raises(ValueError, match=r"logits: expected a table of \(2, 3\) decisions and choices, got \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"logits: expected the state of a space with a table \(2, 3\), got \(3, 3\)"):
         make(chain_space(3, 3)).load_state_dict(make(chain_space(3, 3, 3)).state_dict())
 
 

@@ -337,7 +337,7 @@ def test_refused_rewards_change_nothing(kind, planted_space):
         ({"parents": 0}, "parents: expected at least 1, got 0"),
         ({"archive_size": 0}, "archive_size: expected at least 1, got 0"),
         ({"crossover_fraction": 1.5}, r"crossover_fraction: expected a number in \[0, 1\], got 1.5"),
-        ({"mutation_probability": float("nan")}, r"mutation_probability: expected a number in \[0, 1\], got nan"),
+        ({"mutation_probability": -0.1}, r"mutation_probability: expected a number in \[0, 1\], got -0.1"),
         ({"kind": "generational", "population": 10}, "parents: expected fewer than the population of 10, got 10"),
     ],
 )

@@ -167,7 +167,7 @@ def test_rare_choice_counts_no_more_than_the_limit():
 def test_first_update_by_hand():
     """Two choices, rewards 1 and 0 for one of each: baseline 1/2, exponents +-.1 * (1/2 / 1/2) / 2."""
     space = MacroSpace(1, operations=("conv3x3", "max3x3"))
-    controller = GaeaSampled(space, GaeaConfig(kind="sampled"), seed=0)
+    controller = GaeaSampled(space, GaeaConfig(kind="sampled", learning_rate=0.1), seed=0)
     metrics = controller.update(Rollout(tokens=np.array([[0], [1]])), np.array([1.0, 0.0]))
     odds = np.exp(0.1 * 0.5) / np.exp(-0.1 * 0.5)
     np.testing.assert_allclose(controller.probabilities, [[odds / (1 + odds), 1 / (1 + odds)]], rtol=1e-12)
@@ -208,15 +208,24 @@ def test_single_level_solves_the_bandit_from_one_path_a_step(chain_space):
 
 def test_searches_that_a_kind_cannot_serve_are_refused():
     sampled, single = GaeaConfig(kind="sampled"), GaeaConfig(kind="sampled", level="single")
-    for paths, kind in itertools.product(("controller", "uniform"), ("alternating", "two-stage")):
-        sampled.check_search(MacroSpace(3), paths=paths, kind=kind)
-    single.check_search(MacroSpace(3), paths="controller", kind="alternating")
-    with pytest.raises(ValueError, match="paths: expected controller, since it learns while what it samples trains"):
-        single.check_search(MacroSpace(3), paths="fair", kind="alternating")
-    with pytest.raises(ValueError, match=r"schedule.kind: expected alternating"):
-        single.check_search(MacroSpace(3), paths="controller", kind="two-stage")
-    with pytest.raises(ValueError, match="gaea of kind sampled with level bilevel serves every search"):
-        GaeaConfig().check_search(MacroSpace(3), paths="controller", kind="alternating")
+
+    def check(config, **changes):
+        plain = {"paths": "controller", "paths_per_step": 4, "kind": "alternating", "is_accuracy": True}
+        config.check_search(MacroSpace(3), **{**plain, **changes})
+
+    for paths, kind, goal in itertools.product(("controller", "uniform"), ("alternating", "two-stage"), (True, False)):
+        check(sampled, paths=paths, kind=kind, is_accuracy=goal)
+    check(single)
+    with pytest.raises(ValueError, match="--paths: expected controller, since it learns while what it samples trains"):
+        check(single, paths="fair")
+    with pytest.raises(ValueError, match=r"--schedule.kind: expected alternating"):
+        check(single, kind="two-stage")
+    with pytest.raises(ValueError, match=r"--reward: expected accuracy, without limits .* accuracies on training minibatches"):
+        check(single, is_accuracy=False)
+    serves_all = "gaea serves every search with --controller.gaea.kind sampled --controller.gaea.level bilevel"
+    for refused in (GaeaConfig(), GaeaConfig(level="single")):
+        with pytest.raises(ValueError, match=f"macro: expected a space with mixtures, .*; {serves_all}"):
+            check(refused)
 
 
 def test_state_of_another_space_is_refused():
@@ -230,7 +239,7 @@ def test_state_of_another_space_is_refused():
     [
         ({"kind": "path"}, "kind: expected mixture or sampled"),
         ({"level": "both"}, "level: expected bilevel or single"),
-        ({"learning_rate": 0.0}, "learning_rate: expected a number above 0"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a number above 0 or None, got 0.0"),
         ({"floor": 0.0}, "floor: expected a number in"),
         ({"baseline_decay": 1.0}, "baseline_decay: expected a number in"),
         ({"importance_limit": 0.5}, "importance_limit: expected at least 1"),

@@ -193,16 +193,25 @@ def test_proposals_and_mixtures_do_not_depend_on_each_other(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_searches_that_it_cannot_serve_are_refused_with_the_reason(name):
     config = PUBLISHED[name]
-    config.check_search(CELLS, paths="controller", kind="alternating")
+
+    def check(space, **changes):
+        plain = {"paths": "controller", "paths_per_step": None, "kind": "alternating", "is_accuracy": True}
+        config.check_search(space, **{**plain, **changes})
+
+    check(CELLS)
     with pytest.raises(
         ValueError, match="macro: expected a space with mixtures, but its network runs one architecture at a time"
     ):
-        config.check_search(MacroSpace(3), paths="controller", kind="alternating")
+        check(MacroSpace(3))
     with pytest.raises(ValueError, match="micro: expected a space with mixtures, but its cell puts out"):
-        config.check_search(MicroConfig().make_space(), paths="controller", kind="alternating")
-    with pytest.raises(ValueError, match="paths: expected controller, since it learns while its mixture trains"):
-        config.check_search(CELLS, paths="uniform", kind="alternating")
-    with pytest.raises(ValueError, match=r"schedule.kind: expected alternating"):
-        config.check_search(CELLS, paths="controller", kind="two-stage")
+        check(MicroConfig().make_space())
+    with pytest.raises(ValueError, match="--paths: expected controller, since it learns while its mixture trains"):
+        check(CELLS, paths="uniform")
+    with pytest.raises(ValueError, match=r"--schedule.kind: expected alternating"):
+        check(CELLS, kind="two-stage")
+    with pytest.raises(ValueError, match=r"--shared.paths-per-step: expected None, since a mixture trains .* got 1"):
+        check(CELLS, paths_per_step=1)
+    with pytest.raises(ValueError, match=r"--reward: expected accuracy, without limits .* from the gradient of the loss alone"):
+        check(CELLS, is_accuracy=False)
     with pytest.raises(ValueError, match="macro: expected a space with mixtures"):
         config.make(MacroSpace(3), seed=0)

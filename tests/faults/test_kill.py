@@ -26,7 +26,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("num_kills", "num_wanted_in_a_write"), [FEW, MANY])
-@pytest.mark.parametrize("strategy", ["enas", "evolution"])
+@pytest.mark.parametrize("strategy", ["enas", pytest.param("evolution", marks=pytest.mark.thorough)])
 def test_kills_leave_no_trace(
     strategy: str, num_kills: int, num_wanted_in_a_write: int, commands: Any, assert_equal_runs: Any, count_lines: Any
 ) -> None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from itertools import count
+from dataclasses import replace
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ from enas.compare.trials import TRIAL_FILE, load_trial
 from enas.errors import SearchFailed, Stopped
 from enas.spaces.nasbench201 import OPERATIONS
 from enas.tables import load_table
-from scripts.calibration import find_steps
+from scripts.build import Run
+from scripts.calibration import Timing, find_steps, time_steps
 from scripts.compare import run_compare
-from scripts.compare_searches import OUTCOME_FILE, read_history
+from scripts.compare_searches import OUTCOME_FILE, read_fronts, read_history
 from scripts.compare_settings import num_measured, parse_compare
 from scripts.compare_strategies import REFERENCE
 from scripts.compare_trials import TrialTask, TrialWork
@@ -210,7 +212,23 @@ def test_searches_measure_equally_many_architectures_whatever_the_variant():
             "--budget.amount 7",
             "--budget.amount: expected a multiple of 300, the architectures of one step in each of its measuring",
         ),
+        (f"{TABLE} --paths uniform", "--paths: expected the preset's controller with --table, where nothing is trained"),
+        (f"{TABLE} --retrain.epochs 3", "--retrain.epochs: expected the preset's 0 with --table"),
+        (f"{TABLE} --shared.batch-size 3", "--shared.batch-size: expected the preset's 128 with --table"),
+        (f"{TABLE} --schedule.controller-steps 9", "--schedule.controller-steps: expected the preset's 110 with --table"),
+        (f"{TABLE} --warm-start out", "--warm-start: expected the preset's None with --table"),
+        (f"{TABLE} --objective.max-latency 3", "--objective: expected flops or parameters with --table, since a table holds no"),
+        (f"{TABLE} --objective.max-parameters 5", "--objective: expected hard limits that some cell of the table keeps"),
         ("--table no.npz", "--table: expected a table, .npz or .csv, got no.npz"),
+        ("--table cut.npz", "--table: cut.npz: expected an .npz file of plain arrays, got one that cannot be read"),
+        (
+            "--table part.npz",
+            "--table: expected a table of all 15,625 cells, since strategies may propose any, got 50 in part.npz",
+        ),
+        (
+            "--preset quickstart --space nasbench201 --ranking.table part.npz --ranking.num-architectures 5",
+            "--ranking.table: expected a table of all 15,625 cells, since strategies may propose any, got 50 in part.npz",
+        ),
         (f"{TABLE} --table-data cifar100", "--table, --table-data: data: cifar100: expected"),
         (f"{TABLE} --table-data svhn", "--table, --table-data: data: expected one of cifar10, cifar100"),
         (f"{TABLE} --space macro", "--space: expected nasbench201 with --table, since there are tables of it only, got macro"),
@@ -227,17 +245,36 @@ def test_searches_measure_equally_many_architectures_whatever_the_variant():
 def test_mistake_on_the_command_line_is_named_before_anything_is_written(line, message, refused):
     if "table-data cifar100" in line:
         message = "--table, --table-data: "
+    if "part.npz" in line:
+        write_table("whole.npz")
+        with np.load("whole.npz") as whole:
+            np.savez("part.npz", **{name: values if name == "ops" else values[:50] for name, values in whole.items()})
+    if "cut.npz" in line:
+        Path("cut.npz").write_bytes(Path("table.npz").read_bytes()[:1000])
     assert message in refused(line if "--run-dir" in line else f"{line} --run-dir new")
     assert not Path("new").exists()
 
 
-@pytest.mark.parametrize("name", ["darts", "gdas", "gaea"])
-def test_strategies_that_rewards_teach_nothing_are_refused_on_a_table(name, refused):
-    if name not in CONTROLLERS:
-        pytest.skip(f"there is no {name}")
-    message = refused(f"{TABLE} --strategies {name} --run-dir new")
-    assert f"--strategies: expected strategies that learn from rewards with --table, got {name}, which learns" in message
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ("darts", "darts, which learns from the gradient of a network's loss, and a table has no network"),
+        ("gdas", "gdas, which learns from the gradient"),
+        ("gaea:controller.gaea.kind=mixture", "gaea, which learns from the gradient"),
+        ("erm=gaea:controller.gaea.level=single", "erm, which learns while shared weights are trained, and a table has none"),
+    ],
+)
+def test_strategies_that_rewards_teach_nothing_are_refused_on_a_table(item, reason, refused):
+    message = refused(f"{TABLE} --strategies {item} --run-dir new")
+    assert f"--strategies: expected strategies that learn from rewards with --table, got {reason}" in message
     assert not Path("new").exists()
+
+
+def test_all_other_strategies_run_on_a_table_with_the_presets_settings(compare):
+    names = [name for name in CONTROLLERS if name not in ("darts", "gdas")]
+    record, _ = compare(f"{TABLE} --strategies {' '.join(names)} --seeds 1 --budget.amount 6")
+    assert [one["strategy"] for one in record["outcomes"]] == names
+    assert {one["spent"]["architectures"] for one in record["outcomes"]} == {6}
 
 
 def test_mistakes_do_not_wait_for_pytorch_scipy_or_matplotlib():
@@ -289,6 +326,39 @@ def test_reward_may_be_the_long_trainings_and_the_budget_architectures(compare):
     table = load_table(Path("table.npz"))
     assert trial.rewards.tolist() == table.accuracy("cifar10", "valid")[table.rows_of(trial.tokens)].tolist()
     assert len(trial.rewards) == 7
+
+
+def test_rewards_on_a_table_are_those_that_were_asked_for(compare):
+    line = f"{TABLE} --strategies evolution --seeds 1 --budget.amount 9"
+    goal = "--reward cost_product --objective.cost flops --objective.target 2e6 --objective.exponent -0.5"
+    compare(f"{line} {goal}")
+    trial, table = load_trial(Path("out/evolution/seed-0")), load_table(Path("table.npz"))
+    rows = table.rows_of(trial.tokens)
+    accuracies = table.accuracy("cifar10", "valid", epochs=12)[rows]
+    assert trial.accuracies.tolist() == accuracies.tolist()
+    np.testing.assert_allclose(trial.rewards, accuracies * (table.flops[rows] / 2e6) ** -0.5)
+    assert "accuracy * (flops / 2,000,000)^-0.5. Strategies are judged by accuracy" in Path("out/report.md").read_text()
+    compare(f"{line} --seed 3", out="plain")
+    assert np.array_equal(load_trial(Path("plain/uniform/seed-3")).rewards, load_trial(Path("plain/uniform/seed-3")).accuracies)
+
+
+def test_run_without_an_answer_within_the_limits_counts_as_failed(compare):
+    table = load_table(Path("table.npz"))
+    limit = int(np.sort(table.parameters)[len(CODES) // 3])
+    line = f"{TABLE} --strategies evolution --seeds 6 --budget.amount 2 --objective.max-parameters {limit}"
+    record, output = compare(line)
+    kept = {f"{one['strategy']}, seed {one['seed']}" for one in record["outcomes"]}
+    for label in ("uniform", "evolution"):
+        for seed in range(6):
+            rows = table.rows_of(load_trial(Path("out", label, f"seed-{seed}")).tokens)
+            assert (f"{label}, seed {seed}" in kept) == (table.parameters[rows] <= limit).any()
+    assert set(record["failures"].values()) == {"nothing within the hard limits was found"}
+    assert len(kept) + len(record["failures"]) == 12
+    num_failed = sum(name.startswith("evolution") for name in record["failures"])
+    assert num_failed
+    assert f"evolution beats random: not shown: {num_failed} of 6 runs failed" in output
+    best = table.accuracy("cifar10", "test")[table.parameters <= limit].max()
+    assert f"the best there is reaches {best:.2%}" in Path("out/report.md").read_text(encoding="utf-8")
 
 
 def test_test_accuracies_play_no_part_in_a_trial(compare):
@@ -364,7 +434,8 @@ def test_stopped_command_keeps_what_is_finished_and_goes_on(compare):
     assert stop.hint == "go on with the same command"
     assert len(contents("out")) == 2
     record, _ = compare(line)
-    assert record == compare(line, out="undisturbed")[0]
+    undisturbed, _ = compare(line, out="undisturbed")
+    assert {**record, "command": ""} == {**undisturbed, "command": ""}
 
 
 class StopAfter:
@@ -386,6 +457,18 @@ def test_damaged_trial_is_named(compare, refused):
     Path("out/uniform/seed-0", TRIAL_FILE).write_text("{")
     message = refused(f"{SECONDS} --strategies uniform --seeds 1 --run-dir out")
     assert "out/uniform/seed-0/trial.json: expected a trial" in message
+    Path("out/uniform/seed-0", TRIAL_FILE).write_text('{"tokens": [[0, 0, 0, 0, 0, 9]], "rewards": [1], "seconds": [1]}')
+    message = refused(f"{SECONDS} --strategies uniform --seeds 1 --run-dir out")
+    assert "out/uniform/seed-0/trial.json: cells: expected numbers in 0..4" in message
+
+
+def test_command_is_written_down(compare):
+    line = f"{SECONDS} --strategies uniform --seeds 1"
+    record, _ = compare(line)
+    expected = f"python3 scripts/run.py compare {line} --run-dir out"
+    assert record["command"] == expected
+    assert yaml.safe_load(Path("out/compare.yaml").read_text())["compare"]["command"] == expected
+    assert f"The command: `{expected}`." in Path("out/report.md").read_text(encoding="utf-8")
 
 
 # Searches with shared weights.
@@ -424,7 +507,7 @@ def test_without_training_from_scratch_the_outcome_is_called_a_proxy(compare):
     assert "**A proxy**" in Path("out/report.md").read_text(encoding="utf-8")
 
 
-def test_with_a_table_answers_are_looked_up(compare):
+def test_with_a_table_answers_are_looked_up(compare, refused):
     line = SMALL.replace("--child.num-layers 2", "--child.cells-per-stage 1").replace("--retrain.epochs 1", "--retrain.epochs 0")
     record, _ = compare(
         f"{line} --space nasbench201 --ranking.table table.npz --ranking.num-architectures 2 --ranking.num-images 10 "
@@ -449,6 +532,14 @@ def test_with_a_table_answers_are_looked_up(compare):
     )
     assert (np.diff(history.seconds) >= 0).all()
     assert 0 < history.seconds[0] <= history.seconds[-1] <= one["spent"]["seconds of search"] + 0.1
+    again = (
+        f"{line} --space nasbench201 --ranking.table table.npz --ranking.num-architectures 2 --ranking.num-images 10 "
+        "--strategies uniform --seeds 1 --run-dir out"
+    )
+    write_table(cifar10_test=np.full(len(CODES), 50.0))
+    assert "expected compare.ranking_table_sha256" in refused(again)
+    write_table()
+    assert "expected strategies.uniform.data_dir data" in refused(f"{again} --data-dir elsewhere")
 
 
 @pytest.mark.thorough
@@ -478,39 +569,115 @@ def test_failed_run_is_left_out_and_told(compare, monkeypatch):
     record, _ = compare(f"{SMALL} --retrain.epochs 0 --strategies evolution --seeds 1")
     assert record["failures"] == {"evolution, seed 0": "no finite loss"}
     assert list(record["statistics"]["shared-weight validation accuracy"]["summaries"]) == ["uniform"]
-    assert "1 runs failed" in Path("out/report.md").read_text(encoding="utf-8")
+    assert "1 run failed" in Path("out/report.md").read_text(encoding="utf-8")
+    assert "**evolution beats random: not shown: 1 of 1 runs failed**" in Path("out/report.md").read_text(encoding="utf-8")
+
+
+def test_answers_over_a_limit_and_fronts_are_read_from_the_runs(compare, monkeypatch):
+    line = f"{SMALL} --retrain.epochs 0 --strategies evolution --seeds 1"
+    derive = scripts.compare_searches.derive_answer
+
+    def over(run: Any) -> Any:
+        answer = derive(run)
+        is_over = run.config.strategy == "evolution"
+        return replace(answer, candidate=replace(answer.candidate, excess=2.0)) if is_over else answer
+
+    monkeypatch.setattr(scripts.compare_searches, "derive_answer", over)
+    record, _ = compare(f"{line} --objective.max-flops 1000000000")
+    assert list(record["failures"]) == ["evolution, seed 0"]
+    assert record["failures"]["evolution, seed 0"].startswith("No architecture within the limits was found")
+    front = read_fronts(Path("out/uniform/seed-0"))
+    rows = json.loads(Path("out/uniform/seed-0/pareto.json").read_text(encoding="utf-8"))["front"]
+    assert list(front) == ["flops"]
+    best = {row["costs"]["flops"]: row["valid_accuracy"] for row in rows}
+    assert dict(zip(*map(np.ndarray.tolist, front["flops"]), strict=True)) == best
+    assert read_fronts(Path("out")) == {}
+    assert "## Accuracy against cost" in Path("out/report.md").read_text(encoding="utf-8")
+    Path("out/uniform/seed-0/pareto.json").write_text("{")
+    with pytest.raises(ValueError, match=r"pareto\.json: expected the front of a search"):
+        read_fronts(Path("out/uniform/seed-0"))
+
+
+def test_accuracy_of_what_failed_is_not_known(tmp_path):
+    rows = [{"phase": "controller", "step": step, "tokens": [0], "reward": 0.0, "accuracy": 0.1} for step in (1, 2)]
+    rows[1]["failure"] = "loss"
+    (tmp_path / "architectures.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "time": 8.0}\n')
+    history = read_history(tmp_path, None, data="cifar10")
+    np.testing.assert_array_equal(history.accuracies, [0.1, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("flags", "threads"), [("--workers 2", 3), ("--workers 5", 1), ("--workers 2 --threads 4", 4), ("", None)]
+)
+def test_workers_share_the_cores(flags, threads, monkeypatch):
+    monkeypatch.setattr(scripts.compare_searches, "num_cores", lambda: 6)
+    works = []
+    monkeypatch.setattr(scripts.compare_searches, "run_all", lambda work, tasks, **options: works.append((work, tasks)))
+    monkeypatch.setattr(scripts.compare_searches, "_study", lambda request, strategies: None)
+    request = parse(f"{SMALL.replace('--threads 1', '')} --preset enas-macro --data digits {flags} --run-dir out")
+    scripts.compare_searches.compare_searches(request, Console(file=io.StringIO()), StopRequest())
+    ((work, tasks),) = works
+    assert {task.config.threads or work.threads for task in tasks} == {threads}
 
 
 # A budget of seconds.
 
 
-def test_steps_fill_the_seconds_by_what_a_step_of_each_kind_takes(monkeypatch):
-    import scripts.calibration
-
-    times = {"training": 0.01, "measuring": 0.05, "watching": 0.0}
-    for name, seconds in times.items():
-        monkeypatch.setattr(scripts.calibration, f"_time_{name}", lambda run, seconds=seconds: seconds)
-    config = (
-        parse(f"{SMALL} --shared.steps-per-epoch 20 --schedule.warmup-epochs 1 --strategies uniform").strategies["uniform"].config
-    )
-    # An epoch of training and two, one of them with 2 updates: 40 * .01 + 2 * .05 = .5 s; ten times as many of both fill 5 s.
-    found = find_steps(config, 5.0, label="uniform")
+def test_steps_fill_the_seconds_by_what_a_step_of_each_kind_takes():
+    line = f"{SMALL} --epochs 3 --shared.steps-per-epoch 20 --schedule.warmup-epochs 1 --strategies uniform"
+    config = parse(line).strategies["uniform"].config
+    timings = [Timing(shared_steps=20, warming=0.01, training=slow, measuring=0.05, watching=9.0) for slow in (0.02, 0.04)]
+    # 20 steps of .01 s and twice 20 of .03 s, and twice 2 updates of .05 s: 1.6 s; ten times as many of both fill 16 s.
+    found = find_steps(config, timings, 16.0, label="uniform")
     assert (found["shared.steps_per_epoch"], found["schedule.controller_steps"]) == (200, 20)
     with pytest.raises(
-        ValueError, match=r"--budget\.amount: expected enough seconds for a step of uniform in each epoch, got 0\.06"
+        ValueError, match=r"--budget\.amount: expected enough seconds for a step of uniform in each epoch, got 0\.1"
     ):
-        find_steps(config, 0.06, label="uniform")
+        find_steps(config, timings, 0.1, label="uniform")
 
 
-def test_steps_that_were_found_are_the_runs_own(compare, monkeypatch):
+def test_looks_at_the_ranking_leave_less_for_steps():
+    line = f"{SMALL} --epochs 4 --shared.steps-per-epoch 20 --ranking.every-epochs 2 --strategies uniform"
+    config = parse(line).strategies["uniform"].config
+    timing = Timing(shared_steps=20, warming=0.0, training=0.01, measuring=0.0, watching=1.5)
+    assert find_steps(config, [timing], 7.0, label="uniform")["shared.steps_per_epoch"] == 100  # (7 - 2 * 1.5) / (4 * .01)
+
+
+def test_steps_of_all_strategies_are_timed_in_turns(monkeypatch):
+    import scripts.calibration
+
+    order: list[tuple[str, bool]] = []
+    train = scripts.calibration._train
+
+    def noted(run: Run, *, learns: bool) -> None:
+        order.append((run.config.strategy, learns))
+        train(run, learns=learns)
+
+    monkeypatch.setattr(scripts.calibration, "_train", noted)
+    line = f"{SMALL} --schedule.warmup-epochs 1 --strategies uniform evolution"
+    configs = [one.config for one in parse(line).strategies.values()]
+    timings = time_steps(configs, StopRequest())
+    assert all(min(one.warming, one.training, one.measuring) > 0 for one in timings)
+    kinds = [kind for kind, _ in groupby(order)]
+    expected = [("uniform", False), ("uniform", True), ("evolution", False), ("evolution", True)]
+    assert kinds == expected * (len(kinds) // 4)
+    assert len(kinds) > 4
+
+
+def test_steps_that_were_found_are_the_runs_own(compare, monkeypatch, capsys):
     import scripts.calibration
 
     found = {"shared.steps_per_epoch": 3, "schedule.controller_steps": 1}
-    monkeypatch.setattr(scripts.calibration, "find_steps", lambda config, seconds, label: found)
+    monkeypatch.setattr(scripts.calibration, "find_steps", lambda config, timings, seconds, label: found)
     line = f"{SMALL} --retrain.epochs 0 --strategies uniform --budget.kind seconds --budget.amount 5"
     record, _ = compare(f"{line} --seeds 1")
-    monkeypatch.setattr(scripts.calibration, "find_steps", None)  # a second call asks the file
+    monkeypatch.setattr(scripts.calibration, "time_steps", None)  # a second call asks the file
     assert compare(f"{line} --seeds 1")[0] == record
+    with pytest.raises(SystemExit) as ended:
+        compare(f"{line} --seeds 1 --workers 2")
+    assert ended.value.code == 2
+    assert "steps.json: expected steps that were timed with workers 2, got 1; delete the file" in capsys.readouterr().err
     saved = load_saved(Path("out/uniform/seed-0"))
     assert (saved.shared.steps_per_epoch, saved.schedule.controller_steps) == (3, 1)
     assert record["outcomes"][0]["spent"]["training steps"] == 6

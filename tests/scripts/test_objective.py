@@ -114,6 +114,9 @@ def test_accuracy_alone_answers_with_a_large_architecture_and_the_objective_with
     assert large.cost.parameters > np.median(sizes)
     assert small.cost.parameters == sizes[0]
     assert large.candidate.valid_accuracy > small.candidate.valid_accuracy
+    for answer, name in ((large, "accuracy"), (small, "product")):  # the answer's, not the highest accuracy
+        metrics = map(json.loads, (folder.parent / name / "metrics.jsonl").read_text().splitlines())
+        assert [row["derive/best"] for row in metrics if "derive/best" in row] == [answer.candidate.valid_accuracy]
     assert small.candidate.reward == pytest.approx(small.candidate.valid_accuracy * (sizes[0] / 300) ** -0.5)
 
 
@@ -147,6 +150,20 @@ def test_nothing_within_the_limits_is_said_in_report_and_message(without_picture
         scripts.finish.print_answer(run, answer)
     assert f"Warning: {said}" in (run.folder / "report.md").read_text()
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_smallest_architecture_that_is_a_candidate_already_is_measured_once(without_pictures, tmp_path, images):
+    """With one layer there are six architectures, and all are candidates."""
+    config = config_of(
+        ObjectiveConfig(max_parameters=10),
+        strategy="uniform",
+        child=MacroConfig(num_layers=1, filters=4),
+        schedule=ScheduleConfig(controller_steps=3, architectures_per_step=10, candidates=8),
+    )
+    with build_search(config, tmp_path / "run", data=images) as run:
+        run.search.run()
+        derive_answer(run)
+    assert sorted(row["tokens"] for row in rows_of(run.folder, "derive")) == [[index] for index in range(6)]
 
 
 # What is written, and gone on with.
@@ -278,9 +295,11 @@ def test_candidates_timed_after_the_search_are_timed_once(without_pictures, tmp_
 
 def test_flags_and_files_give_the_same_objective(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    flags = "--reward cost_product --objective.cost parameters --objective.target 3e5 --objective.exponent -1e-05"
+    flags = "--reward cost_product --objective.cost parameters --objective.target 3e5 --objective.exponent -1e-05 "
+    flags += "--objective.max-parameters 1e6"
     config = parse_search([*flags.split(), "--objective.soft", "False", "--objective.max-flops", "12345"])
-    assert config.objective == ObjectiveConfig(cost="parameters", target=3e5, exponent=-1e-5, soft=False, max_flops=12345)
+    expected = {"cost": "parameters", "target": 3e5, "exponent": -1e-5, "soft": False, "max_flops": 12345, "max_parameters": 1e6}
+    assert config.objective == ObjectiveConfig(**expected)
     Path("config.yaml").write_text(to_yaml(config, threads=1), encoding="utf-8")
     assert parse_search(["--config", "config.yaml"]).objective == config.objective
 
@@ -304,6 +323,23 @@ def test_file_of_before_there_were_objectives_is_replayed(tmp_path, monkeypatch)
         ("--objective.target 5", "objective: target: expected None without a cost, got 5.0"),
         ("--objective.exponent 1", "objective: exponent: expected a number below 0, got 1.0"),
         ("--objective.max-parameters 0", "objective: max_parameters: expected a number above 0 or None, got 0"),
+        ("--objective.latency-batch 8", "objective: latency_batch: expected 1 where no latency is measured, got 8"),
+        (
+            "--space nasbench201 --strategy darts --objective.max-parameters 3e5",
+            "darts does not fit, --reward: expected accuracy, without limits by --objective.max-*, since it learns from the",
+        ),
+        (
+            "--strategy gaea --controller.gaea.kind sampled --controller.gaea.level single --objective.max-flops 9",
+            "gaea does not fit, --reward: expected accuracy, without limits by --objective.max-*, since it learns from acc",
+        ),
+        (
+            "--space nasbench201 --strategy gdas --reward cost_product --objective.cost flops --objective.target 5",
+            "gdas does not fit, --reward: expected accuracy, without limits by --objective.max-*, since it learns from the",
+        ),
+        (
+            "--space nasbench201 --strategy darts --shared.paths-per-step 5",
+            "darts does not fit, --shared.paths-per-step: expected None, since a mixture trains the shared weights, and no",
+        ),
         ("--objective.cost energy", "invalid choice 'energy' for argument '--objective.cost'"),
         ("--reward speed", "invalid choice 'speed' for argument '--reward'"),
     ],

@@ -144,7 +144,7 @@ def test_searches_are_grouped_by_strategy_and_path_rule(summarise):
         "d": replace(CONFIG, strategy="evolution", seed=3),
     }
     for folder, config in names.items():
-        write_search(folder, [0.9, 0.9], [0.5, 0.5, 0.5], config=config)
+        write_search(folder, [0.9, 0.9], [0.5, 0.4, 0.6], config=config)
     rows, text = summarise(*names)
     assert [row[:3] for row in rows] == [
         ["enas, paths: controller", "1", "2"],
