@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from enas.atomic_file import write_atomically
-from enas.compare.outcomes import Front, History, Outcome, Study, front_of
+from enas.compare.outcomes import SEARCH_SECONDS, Front, History, Outcome, Study, front_of
 from enas.compare.table_outcomes import meaning
 from enas.console import ProgressBar
 from enas.devices import select_device
@@ -114,7 +114,7 @@ def _record(run: Run, answer: Any, *, searched: float) -> dict[str, Any]:
         "spent": {
             "architectures": position.num_measured,
             "training steps": training_epochs * run.search.shared_steps,
-            "seconds of search": round(searched, 1),
+            SEARCH_SECONDS: round(searched, 1),
             "seconds in all": round(run.tracker.elapsed, 1),
         },
         "machine": machine_in_words(select_device(config.device)),

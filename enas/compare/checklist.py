@@ -114,11 +114,12 @@ def _protocol(study: Study) -> Item:
 def _random(study: Study) -> Item:
     num = len(study.of(study.reference))
     shared = "" if study.simulates else ", each with shared weights of its own"
-    search = f"Random search: {study.reference}, {num} {'run' if num == 1 else 'runs'} with the same budget{shared}."
+    budget = "the same budget" if study.has_equal_budgets else "a budget that was to be the same and was not"
+    search = f"Random search: {study.reference}, {num} {'run' if num == 1 else 'runs'} with {budget}{shared}."
     sampling = "Random sampling: no random architecture was trained alone, so what one reaches is not known here."
     if study.sampling is not None:
         sampling = f"Random sampling: {study.sampling:.2%}, the mean of all architectures in the table."
-    answer: Answer = "partly" if study.sampling is None else "yes"
+    answer: Answer = "partly" if study.sampling is None or not study.has_equal_budgets else "yes"
     return _item(8, "Random sampling and random search as baselines", answer, f"{search} {sampling}")
 
 

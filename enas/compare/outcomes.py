@@ -31,6 +31,12 @@ class History:
     truths: FloatArray | None = None
 
 
+SEARCH_SECONDS = "seconds of search"
+"""Name of what `Outcome.spent` has where budgets are seconds by the clock."""
+LARGEST_DEVIATION = 0.1
+"""How far apart, in shares of the budget, strategies' seconds may be for budgets to count as equal."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
     """What a run gave.
@@ -102,6 +108,20 @@ class Study:
     def judged(self) -> str:
         """Name of the measure that strategies are judged by."""
         return next(iter(self.measures))
+
+    @property
+    def deviations(self) -> dict[str, float]:
+        """By strategy, how far its searches' mean seconds are from a budget of seconds, a fraction of it; else empty."""
+        if self.budget.kind != "seconds":
+            return {}
+        taken = {name: [one.spent[SEARCH_SECONDS] for one in self.of(name)] for name in self.strategies}
+        return {name: float(np.mean(runs)) / self.budget.amount - 1 for name, runs in taken.items() if runs}
+
+    @property
+    def has_equal_budgets(self) -> bool:
+        """Whether no strategy took more than `LARGEST_DEVIATION` of the budget longer than another."""
+        deviations = self.deviations.values() or [0.0]
+        return max(deviations) - min(deviations) <= LARGEST_DEVIATION
 
     def of(self, strategy: str) -> list[Outcome]:
         """Return a strategy's outcomes by seed."""

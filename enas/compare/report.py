@@ -57,7 +57,7 @@ def report_blocks(study: Study, comparisons: Mapping[str, Judgement], pictures: 
     count = len(judged.versus)
     drawn = {picture.name: picture for picture in pictures}
     blocks: list[Block] = [Heading(text=study.title, level=1), *_introduction(study)]
-    blocks += [Heading(text="Does it beat random search?"), *verdicts(study, judged)]
+    blocks += [Heading(text="Does it beat random search?"), *_warning_of_budgets(study), *verdicts(study, judged)]
     blocks += [Heading(text="Outcomes"), outcome_table(study, judged), *difference_blocks(study, judged), drawn["outcomes"]]
     blocks += other_measures(study, comparisons)
     blocks += [Heading(text="Anytime curves"), Paragraph(text=_curves_note(study)), drawn["curves"]]
@@ -106,6 +106,17 @@ def _introduction(study: Study) -> list[Block]:
         told = "1 run failed and is" if count == 1 else f"{count} runs failed and are"
         blocks.append(Paragraph(text=f"**{told} left out of all figures below**: {failed}."))
     return blocks
+
+
+def _warning_of_budgets(study: Study) -> list[Block]:
+    if study.has_equal_budgets:
+        return []
+    taken = ", ".join(f"{name} {deviation:+.0%}" for name, deviation in study.deviations.items())
+    text = (
+        f"**Budgets were not equal**: beside the {study.budget.in_words()} searches took {taken}. The machine was busier, or "
+        "less busy, than when their steps were timed."
+    )
+    return [Paragraph(text=text)]
 
 
 def _budget_note(study: Study) -> str:

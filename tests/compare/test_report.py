@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from enas.compare.budget import Budget
 from enas.compare.checklist import fill_in
 from enas.compare.curves import Axis, bands_of
 from enas.compare.document import Paragraph, Picture, to_html, to_markdown
@@ -209,3 +211,15 @@ def test_curve_of_a_single_run_has_no_band(make_study):
     (axes,) = draw_curves([(bands, "seconds", "best reward so far (%)")], order=list(study.strategies)).axes
     assert len(axes.collections) == 0
     assert axes.lines[0].get_ydata().tolist()[-1] == 96
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [((100.0, 104.0, 96.0), False), ((100.0, 118.0, 96.0), True)])
+def test_seconds_that_strategies_took_unequally_are_told_beside_the_verdicts(seconds, is_told, make_study, no_pictures):
+    study = make_study(budget=Budget(kind="seconds", amount=100))
+    spent = dict(zip(study.strategies, seconds, strict=True))
+    study = replace(study, outcomes=[replace(one, spent={"seconds of search": spent[one.strategy]}) for one in study.outcomes])
+    text = markdown(study, no_pictures)
+    told = "**Budgets were not equal**: beside the 100 seconds searches took uniform +0%, better +18%, alike"
+    assert (told in text) is is_told
+    random = next(item for item in fill_in(study) if item.number == 8)
+    assert ("a budget that was to be the same and was not" in random.fact) is is_told
