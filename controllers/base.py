@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from enas.configs import require
 from enas.spaces.base import SearchSpace
 from enas.types import Controller
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """What a strategy may need of a search beside its space.
+
+    Attributes:
+        paths: name of the path rule.
+        paths_per_step: how many architectures share a training step; None for the path rule's own number.
+        kind: of the schedule.
+        is_accuracy: whether the reward is accuracy alone, without limits.
+    """
+
+    paths: str
+    paths_per_step: int | None
+    kind: Literal["alternating", "two-stage"]
+    is_accuracy: bool
 
 
 class ControllerConfig(ABC):
@@ -25,27 +42,12 @@ class ControllerConfig(ABC):
             if isinstance(value, float):
                 require(isfinite(value), field.name, "a finite number", value)
 
-    def check_search(
-        self,
-        space: SearchSpace[Any],
-        *,
-        paths: str,
-        paths_per_step: int | None,
-        kind: Literal["alternating", "two-stage"],
-        is_accuracy: bool,
-    ) -> None:
+    def check_search(self, space: SearchSpace[Any], plan: SearchPlan) -> None:
         """Refuse a search that the strategy cannot serve; by default none.
-
-        Args:
-            space: that is searched.
-            paths: name of the path rule.
-            paths_per_step: how many architectures share a training step; None for the path rule's own number.
-            kind: of the schedule.
-            is_accuracy: whether the reward is accuracy alone, without limits.
 
         Raises: ValueError with what is expected and why.
         """
-        del space, paths, paths_per_step, kind, is_accuracy
+        del space, plan
 
     def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
         """Return the names of the settings that say how soon its proposals for a space become alike; by default none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from controllers.base import ControllerConfig
+from controllers.base import ControllerConfig, SearchPlan
 from controllers.mixture import check_mixture_search
 from enas.configs import require
 from enas.spaces.base import SearchSpace
@@ -205,17 +205,9 @@ class AlphaConfig(ControllerConfig):
             require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
         require(self.weight_decay >= 0, "weight_decay", "a number of at least 0", self.weight_decay)
 
-    def check_search(
-        self,
-        space: SearchSpace[Any],
-        *,
-        paths: str,
-        paths_per_step: int | None,
-        kind: Literal["alternating", "two-stage"],
-        is_accuracy: bool,
-    ) -> None:
+    def check_search(self, space: SearchSpace[Any], plan: SearchPlan) -> None:
         """Refuse a space without mixtures, a search whose weights are trained on something else, and one for other rewards."""
-        check_mixture_search(space, paths=paths, paths_per_step=paths_per_step, kind=kind, is_accuracy=is_accuracy)
+        check_mixture_search(space, plan)
 
     def settles_by(self, space: SearchSpace[Any]) -> tuple[str, ...]:
         """Return its rate, and what pulls the logits to 0."""

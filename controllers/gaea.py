@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from controllers.base import ControllerConfig
+from controllers.base import ControllerConfig, SearchPlan
 from controllers.baseline import MovingBaseline, check_rewards
 from controllers.mixture import MixtureController, check_mixture_search, require_accuracy, require_own_training
 from controllers.product import (
@@ -74,22 +74,14 @@ class GaeaConfig(ControllerConfig):
             return self.learning_rate
         return 0.1 if self.kind == "mixture" else 0.5
 
-    def check_search(
-        self,
-        space: SearchSpace[Any],
-        *,
-        paths: str,
-        paths_per_step: int | None,
-        kind: Literal["alternating", "two-stage"],
-        is_accuracy: bool,
-    ) -> None:
+    def check_search(self, space: SearchSpace[Any], plan: SearchPlan) -> None:
         """Refuse a search without mixtures, or one that trains nothing that a single level could learn from."""
         try:
             if self.kind == "mixture":
-                check_mixture_search(space, paths=paths, paths_per_step=paths_per_step, kind=kind, is_accuracy=is_accuracy)
+                check_mixture_search(space, plan)
             elif self.level == "single":
-                require_own_training(paths=paths, kind=kind, what="what it samples")
-                require_accuracy(is_accuracy=is_accuracy, what="accuracies on training minibatches")
+                require_own_training(plan, what="what it samples")
+                require_accuracy(plan, what="accuracies on training minibatches")
         except ValueError as error:
             flags = "--controller.gaea.kind sampled --controller.gaea.level bilevel"
             raise ValueError(f"{error}; gaea serves every search with {flags}") from error

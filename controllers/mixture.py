@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from controllers.base import SearchPlan
 from controllers.baseline import check_rewards
 from controllers.product import log_prob, table_entropy
 from enas.configs import require
@@ -30,32 +31,31 @@ def require_mixtures(space: SearchSpace[Any]) -> None:
         raise ValueError(f"{space.name}: expected a space with mixtures, but {space.why_no_mixture}")
 
 
-def check_mixture_search(
-    space: SearchSpace[Any], *, paths: str, paths_per_step: int | None, kind: str, is_accuracy: bool
-) -> None:
-    """Refuse a search in which no mixture can be learned. Raises ValueError; arguments as of `ControllerConfig.check_search`."""
+def check_mixture_search(space: SearchSpace[Any], plan: SearchPlan) -> None:
+    """Refuse a search in which no mixture can be learned. Raises ValueError."""
     require_mixtures(space)
-    require_own_training(paths=paths, kind=kind, what="its mixture")
+    require_own_training(plan, what="its mixture")
     expected = "None, since a mixture trains the shared weights, and no paths"
-    require(paths_per_step is None, "--shared.paths-per-step", expected, paths_per_step)
-    require_accuracy(is_accuracy=is_accuracy, what="the gradient of the loss")
+    require(plan.paths_per_step is None, "--shared.paths-per-step", expected, plan.paths_per_step)
+    require_accuracy(plan, what="the gradient of the loss")
 
 
-def require_own_training(*, paths: str, kind: str, what: str) -> None:
+def require_own_training(plan: SearchPlan, *, what: str) -> None:
     """Refuse a search whose shared weights are trained on something else than the strategy's own. Raises ValueError.
 
     Args: what: they are to be trained on.
     """
+    paths, kind = plan.paths, plan.kind
     require(paths == "controller", "--paths", f"controller, since it learns while {what} trains the shared weights", paths)
     require(kind == "alternating", "--schedule.kind", "alternating, since it learns while the weights are trained", kind)
 
 
-def require_accuracy(*, is_accuracy: bool, what: str) -> None:
+def require_accuracy(plan: SearchPlan, *, what: str) -> None:
     """Refuse a goal that a strategy would not see, since rewards teach it nothing. Raises ValueError.
 
     Args: what: it learns from.
     """
-    if not is_accuracy:
+    if not plan.is_accuracy:
         raise ValueError(f"--reward: expected accuracy, without limits by --objective.max-*, since it learns from {what} alone")
 
 

@@ -8,8 +8,6 @@ beats random search, and what of the checklist of NAS best practice the runs fol
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from scripts.compare_settings import Request, parse_compare
 from scripts.compare_strategies import REFERENCE
 from scripts.configuration import as_yaml, differences, read_config
 from scripts.ending import run_command
-from scripts.folders import LOCK_FILE, check_writable, locked
+from scripts.folders import LOCK_FILE, check_writable, claimed_results
 from scripts.stopping import StopRequest
 
 COMPARE_FILE = "compare.yaml"
@@ -52,7 +50,8 @@ def run_compare(request: Request, console: Console, stop: StopRequest | None = N
         console.print(f"Random search ({REFERENCE}) is added: it is what the others are compared with", highlight=False)
     if request.config.table is not None:
         check_strategies(request.strategies)
-    with _claimed(request):
+    text = as_yaml(request.saved())
+    with claimed_results(request.out, flag="--run-dir", check=lambda: check_out(request), file=COMPARE_FILE, text=text):
         stop.hint = "go on with the same command"
         study = (compare_searches if request.config.table is None else compare_trials)(request, console, stop)
         comparisons = write_results(study, request.out)
@@ -87,21 +86,6 @@ def _check_saved(old: dict[str, Any], new: dict[str, Any], file: Path) -> None:
     for path, before, after in differences(old, new):
         if not path.endswith(_MAY_CHANGE):
             raise ValueError(f"--run-dir: expected {path} {before}, as in {file}, got {after}; choose another folder")
-
-
-@contextmanager
-def _claimed(request: Request) -> Iterator[None]:
-    """Make the results' folder and hold its lock within the block."""
-    from enas.atomic_file import write_atomically
-
-    try:
-        request.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--run-dir: expected a folder that can be made, got {request.out}: {error}") from error
-    with locked(request.out, flag="--run-dir"):
-        check_out(request)
-        write_atomically(request.out / COMPARE_FILE, as_yaml(request.saved()))
-        yield
 
 
 if __name__ == "__main__":

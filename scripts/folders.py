@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import yaml
 
-from enas.atomic_file import removed_on_failure
+from enas.atomic_file import removed_on_failure, write_atomically
 from scripts.configuration import CONFIG_FILE, forbidden_changes, read_config, to_yaml
 from scripts.presets import SearchConfig
 from scripts.run import try_lock
@@ -89,6 +89,23 @@ def locked(folder: Path, *, flag: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def claimed_results(folder: Path, *, flag: str, check: Callable[[], None], file: str, text: str) -> Iterator[None]:
+    """Make a folder of results, hold its lock within the block, and write into a file what the results follow from.
+
+    Args: flag: which named the folder. check: raises ValueError where it holds other results; asked under the lock.
+    Raises: ValueError naming the flag where the folder can't be made or another process holds its lock.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{flag}: expected a folder that can be made, got {folder}: {error}") from error
+    with locked(folder, flag=flag):
+        check()
+        write_atomically(folder / file, text)
+        yield
 
 
 def _check_resumed(config: SearchConfig, folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from controllers.base import ControllerConfig
+from controllers.base import ControllerConfig, SearchPlan
 from controllers.configs import CategoricalConfig, DartsStrategyConfig, EnasConfig, GdasConfig, PpoConfig
 from controllers.evolution import EvolutionConfig
 from controllers.gaea import GaeaConfig
@@ -129,14 +129,14 @@ class SearchConfig:
         space = self.child.make_space()
         PATHS[self.paths].count(space, self.shared.paths_per_step)
         settings: ControllerConfig = getattr(self.controller, self.strategy)
+        plan = SearchPlan(
+            paths=self.paths,
+            paths_per_step=self.shared.paths_per_step,
+            kind=self.schedule.kind,
+            is_accuracy=self.reward == "accuracy" and not self.objective.limits,
+        )
         try:
-            settings.check_search(
-                space,
-                paths=self.paths,
-                paths_per_step=self.shared.paths_per_step,
-                kind=self.schedule.kind,
-                is_accuracy=self.reward == "accuracy" and not self.objective.limits,
-            )
+            settings.check_search(space, plan)
         except ValueError as error:
             raise ValueError(f"strategy: {self.strategy} does not fit, {error}") from error
 

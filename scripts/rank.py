@@ -8,8 +8,7 @@ proxy was, and is nothing to choose architectures, runs or settings by.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from enas.datasets import check_source
 from enas.types import FloatArray, IntArray
 from scripts.configuration import as_yaml, differences, load_other, program, read_config
 from scripts.ending import run_command
-from scripts.folders import LOCK_FILE, check_writable, locked
+from scripts.folders import LOCK_FILE, check_writable, claimed_results
 from scripts.presets import SearchConfig
 from scripts.stopping import StopRequest
 
@@ -194,21 +193,6 @@ def _saved(command: RankCommand) -> dict[str, Any]:
     return {**values, "runs": [str(run) for run in command.runs], "data": command.table_data}
 
 
-@contextmanager
-def _claimed(command: RankCommand) -> Iterator[None]:
-    """Make the results' folder and hold its lock within the block."""
-    from enas.atomic_file import write_atomically
-
-    try:
-        command.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out: expected a folder that can be made, got {command.out}: {error}") from error
-    with locked(command.out, flag="--out"):
-        _check_out(command)
-        write_atomically(command.out / RANK_FILE, as_yaml({_SECTION: _saved(command)}))
-        yield
-
-
 def run_rank(request: Request, console: Console, stop: StopRequest | None = None) -> None:
     """Score, find the truth, print the table, write the files.
 
@@ -217,7 +201,9 @@ def run_rank(request: Request, console: Console, stop: StopRequest | None = None
     from scripts.rank_runs import print_runs, rank_runs, write_results
 
     stop = stop or StopRequest()
-    with _claimed(request.command):
+    command = request.command
+    text = as_yaml({_SECTION: _saved(command)})
+    with claimed_results(command.out, flag="--out", check=lambda: _check_out(command), file=RANK_FILE, text=text):
         stop.hint = "go on with the same command"
         with stop.deferred():
             runs = rank_runs(request, console, stop)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from controllers.base import SearchPlan
 from controllers.gaea import GaeaConfig, GaeaMixture, GaeaSampled, exponentiated_step, score_gradient
 from controllers.product import table_entropy
 from enas.spaces.macro import MacroSpace
@@ -211,7 +212,7 @@ def test_searches_that_a_kind_cannot_serve_are_refused():
 
     def check(config, **changes):
         plain = {"paths": "controller", "paths_per_step": 4, "kind": "alternating", "is_accuracy": True}
-        config.check_search(MacroSpace(3), **{**plain, **changes})
+        config.check_search(MacroSpace(3), SearchPlan(**{**plain, **changes}))
 
     for paths, kind, goal in itertools.product(("controller", "uniform"), ("alternating", "two-stage"), (True, False)):
         check(sampled, paths=paths, kind=kind, is_accuracy=goal)

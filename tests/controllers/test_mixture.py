@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from controllers.base import SearchPlan
 from controllers.configs import DartsStrategyConfig, GdasConfig
 from controllers.gaea import GaeaConfig
 from controllers.mixture import has_choice_a_row
@@ -196,7 +197,7 @@ def test_searches_that_it_cannot_serve_are_refused_with_the_reason(name):
 
     def check(space, **changes):
         plain = {"paths": "controller", "paths_per_step": None, "kind": "alternating", "is_accuracy": True}
-        config.check_search(space, **{**plain, **changes})
+        config.check_search(space, SearchPlan(**{**plain, **changes}))
 
     check(CELLS)
     with pytest.raises(
