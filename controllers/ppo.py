@@ -122,23 +122,23 @@ class PpoController(PolicyController):
         """
         check_rewards(rollout, rewards)
         tokens, reward = torch.from_numpy(rollout.tokens), torch.from_numpy(rewards)[:, None]
+        before = self.policy.evaluate(tokens)
         with torch.no_grad():
-            before = self.policy.evaluate(tokens)
             baseline = self._baseline(before, float(reward.mean()), len(rewards))
         advantage = reward - baseline  # (N, 1) or (N, O), float64
         dtype = before.logits.dtype
         batch = _Batch(
             tokens=tokens,
             rewards=reward.to(dtype),
-            log_probs=self._open_log_probs(before),
+            log_probs=self._open_log_probs(before).detach(),
             advantage=(normalised(advantage) if self.config.normalise_advantages else advantage).to(dtype),
         )
-        steps = list(self._learn(batch))
+        steps = list(self._learn(batch, before))
         self.num_updates += 1
         return {
             **{name: float(np.mean([step[name] for step in steps])) for name in steps[0]},
             "approx_kl": steps[-1]["approx_kl"],
-            "entropy": float(before.entropy.mean()),
+            "entropy": float(before.entropy.detach().mean()),
             "advantage": float(advantage.mean()),
             "baseline": float(baseline.mean()),
         }
@@ -177,22 +177,28 @@ class PpoController(PolicyController):
             nn.init.constant_(self.value_head.bias, reward)
         return self._values(self.value_head, output).double()
 
-    def _learn(self, batch: _Batch) -> Iterator[dict[str, float]]:
-        """Take the gradient steps of an update; yield the metrics of each."""
+    def _learn(self, batch: _Batch, before: PolicyOutput) -> Iterator[dict[str, float]]:
+        """Take the gradient steps of an update; yield the metrics of each.
+
+        Args: before: the policy's output for the whole batch, with gradients, which the first step needs not compute again.
+        """
         count = len(batch.tokens)
         num_parts = min(self.config.minibatches, count)
         generator = derive_generator(self._seed, "minibatches", self.num_updates)
-        for _ in range(self.config.epochs):
-            order = torch.randperm(count, generator=generator) if num_parts > 1 else torch.arange(count)
-            for indices in order.tensor_split(num_parts):
-                metrics = self._step(batch.rows(indices))
+        for epoch in range(self.config.epochs):
+            if num_parts == 1:
+                metrics = self._step(batch, before if epoch == 0 else self.policy.evaluate(batch.tokens))
                 yield metrics
+            else:
+                for indices in torch.randperm(count, generator=generator).tensor_split(num_parts):
+                    part = batch.rows(indices)
+                    metrics = self._step(part, self.policy.evaluate(part.tokens))
+                    yield metrics
             if self.config.target_kl is not None and metrics["approx_kl"] > self.config.target_kl:
                 break
 
-    def _step(self, batch: _Batch) -> dict[str, float]:
-        """Descend the loss of a minibatch once."""
-        output = self.policy.evaluate(batch.tokens)
+    def _step(self, batch: _Batch, output: PolicyOutput) -> dict[str, float]:
+        """Descend the loss of a minibatch once, from the policy's output for it."""
         log_ratio = self._open_log_probs(output) - batch.log_probs  # (N, O)
         policy_loss = clipped_surrogate(log_ratio, batch.advantage, clip=self.config.clip)
         losses = {"policy_loss": policy_loss, "loss": policy_loss - self.config.entropy_weight * output.entropy.mean()}
