@@ -37,6 +37,8 @@ class EnasConfig(ControllerConfig):
     """Logits become c * tanh(logits); None leaves them."""
     temperature: float = 1.0
     """Logits are divided by it before the tanh."""
+    init_range: float = 0.1
+    """Initial weights are uniform within it, to either side of 0 (authors, for texts: .01)."""
     entropy_weight: float = 1e-4
     """Weight of the entropy (nats, no gradient through it) that is added to the reward."""
     baseline_decay: float = 0.99
@@ -58,7 +60,7 @@ class EnasConfig(ControllerConfig):
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         super().__post_init__()
-        for name in ("hidden", "learning_rate", "adam_eps", "temperature"):
+        for name in ("hidden", "learning_rate", "adam_eps", "temperature", "init_range"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
         for name in ("tanh_constant", "grad_clip"):

@@ -1,9 +1,10 @@
 """The ENAS policy (authors: `src/cifar10/general_controller.py`, `micro_controller.py`) for any list of decisions.
 
 One LSTM without biases walks the steps of a space. A step answers its `op` decisions by a linear head per vocabulary, with a
-bias where the decisions ask for a learned one, and its other decisions by additive attention over the recorded anchors,
-score_j = v . tanh(W1 h_j + W2 h): an `input` choice takes its anchor's score, a `pair` the sum of two, a `skip` has the logits
-[-score, score]. Then logits / temperature, tanh_constant / tanh_reduce * tanh(logits), and the decision's own fixed bias.
+bias where the decisions ask for a learned one, or by the vocabulary's embedding where they are tied to it, and its other
+decisions by additive attention over the recorded anchors, score_j = v . tanh(W1 h_j + W2 h): an `input` choice takes its anchor's
+score, a `pair` the sum of two, a `skip` has the logits [-score, score]. Then logits / temperature, tanh_constant / tanh_reduce *
+tanh(logits), and the decision's own fixed bias.
 
 N architectures are drawn as one batch: the number of kernels does not grow with N. Where the tokens are known, only the LSTM goes
 step by step, and all decisions are answered after it at once. The policy lives on the CPU, where a step this small is faster than
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 from controllers.plan import Group, PlannedStep, make_plan
 from enas.spaces.base import SearchSpace
 
-INIT_RANGE = 0.1  # authors: every controller weight from U(-.1, .1)
+INIT_RANGE = 0.1  # authors, for images: every controller weight from U(-.1, .1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,8 @@ class LSTMPolicy(nn.Module):
         hidden: LSTM units.
         tanh_constant: logits become tanh_constant * tanh(logits); None leaves them.
         temperature: logits are divided by it before the tanh.
-        seed: of the initial weights, U(-.1, .1), but for learned biases, which start where the space says.
+        init_range: r of the initial weights, U(-r, r).
+        seed: of the initial weights, but for learned biases, which start where the space says.
 
     Raises: ValueError for decisions that don't fit each other: an anchor that no step records, one vocabulary of two sizes.
     """
@@ -130,6 +132,7 @@ class LSTMPolicy(nn.Module):
         hidden: int = 64,
         tanh_constant: float | None = 1.5,
         temperature: float = 1.0,
+        init_range: float = INIT_RANGE,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -143,12 +146,14 @@ class LSTMPolicy(nn.Module):
         self.start = nn.Parameter(torch.empty(1, hidden))
         self.cell = nn.LSTMCell(hidden, hidden, bias=False)
         biased = self._plan.learned_biases
-        self.heads = nn.ModuleDict({name: nn.Linear(hidden, size, bias=name in biased) for name, size in sizes.items()})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(hidden, size, bias=name in biased) for name, size in sizes.items() if name not in self._plan.tied}
+        )
         self.embeddings = nn.ModuleDict({name: nn.Embedding(size, hidden) for name, size in sizes.items()})
         self.attentions = nn.ModuleDict({name: _Attention(hidden) for name in self._plan.attentions})
         generator = torch.Generator().manual_seed(seed)
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -INIT_RANGE, INIT_RANGE, generator=generator)
+            nn.init.uniform_(parameter, -init_range, init_range, generator=generator)
         for name, bias in biased.items():
             self.heads[name].load_state_dict({"bias": torch.tensor(bias)}, strict=False)
 
@@ -195,7 +200,9 @@ class LSTMPolicy(nn.Module):
         return PolicyOutput(tokens=tokens, logits=logits)
 
     def _advance(self, walk: _Walk, step: PlannedStep) -> None:
-        """Run the LSTM for a step on the input that its rule gives."""
+        """Run the LSTM for a step on the input that its rule gives, if it gives one."""
+        if step.input == "none":
+            return
         walk.h, walk.c = self.cell(self._input(walk, step), (walk.h, walk.c))
 
     def _input(self, walk: _Walk, step: PlannedStep) -> Tensor:
@@ -233,6 +240,12 @@ class LSTMPolicy(nn.Module):
         assert isinstance(attention, _Attention)
         return attention
 
+    def _head(self, vocabulary: str, outputs: Tensor) -> Tensor:
+        if vocabulary in self._plan.tied:
+            return F.linear(outputs, self.embeddings[vocabulary].weight)  # type: ignore[arg-type]  # of an nn.Embedding
+        raw: Tensor = self.heads[vocabulary](outputs)
+        return raw
+
     def _logits(self, group: Group, h: Tensor, keys: dict[str, Tensor]) -> Tensor:
         """Return a group's logits (N, G, C).
 
@@ -241,7 +254,7 @@ class LSTMPolicy(nn.Module):
             keys: for each attention the anchors' keys (N, A, H).
         """
         if group.points is None:
-            raw = self.heads[group.vocabulary](_rows(h, group.rows))
+            raw = self._head(group.vocabulary, _rows(h, group.rows))
         else:
             attention, points = self._attention(group.vocabulary), group.points
             queries = _rows(attention.query(h), points.rows)  # (N, P, H)

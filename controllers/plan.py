@@ -84,6 +84,7 @@ class Plan:
         anchor_steps: int64 (A,), the steps that record an anchor.
         vocabularies: number of choices of each op vocabulary, sorted by name.
         learned_biases: initial values of the bias of those heads that have one.
+        tied: the vocabularies whose head is their embedding.
         attentions: the other vocabularies, sorted.
     """
 
@@ -96,6 +97,7 @@ class Plan:
     anchor_steps: Tensor
     vocabularies: dict[str, int]
     learned_biases: dict[str, tuple[float, ...]]
+    tied: frozenset[str]
     attentions: tuple[str, ...]
 
 
@@ -121,6 +123,7 @@ def make_plan(space: SearchSpace[Any]) -> Plan:
         anchor_steps=torch.tensor(anchor_steps, dtype=torch.int64),
         vocabularies=vocabularies,
         learned_biases=_learned_biases(space),
+        tied=_tied(space),
         attentions=tuple(sorted({decision.vocabulary for decision in space.decisions if decision.kind != "op"})),
     )
 
@@ -149,6 +152,15 @@ def _learned_biases(space: SearchSpace[Any]) -> dict[str, tuple[float, ...]]:
     return {vocabulary: bias for vocabulary, bias in sorted(biases.items()) if bias}
 
 
+def _tied(space: SearchSpace[Any]) -> frozenset[str]:
+    tied: dict[str, bool] = {}
+    for decision in space.decisions:
+        if decision.kind == "op" and tied.setdefault(decision.vocabulary, decision.tied) != decision.tied:
+            expected = "tied" if tied[decision.vocabulary] else "not tied"
+            raise ValueError(f"{decision.name}: expected {expected}, as others of its vocabulary, got tied={decision.tied}")
+    return frozenset(name for name, is_tied in tied.items() if is_tied)
+
+
 def _check(space: SearchSpace[Any], anchor_index: dict[int, int]) -> None:
     for decision in space.decisions:
         if not 0 <= decision.step < len(space.steps):
@@ -158,6 +170,8 @@ def _check(space: SearchSpace[Any], anchor_index: dict[int, int]) -> None:
                 raise ValueError(f"{decision.name}: step {anchor} records no anchor before step {decision.step}")
     with_op = {decision.step for decision in space.decisions if decision.kind == "op"}
     for index, step in enumerate(space.steps):
+        if step.input == "none" and (index in with_op or (index and space.steps[index - 1].input != "none")):
+            raise ValueError(f"step {index}: the input rule 'none' is for first steps, which answer no decision")
         if step.input == "choice" and index and index - 1 not in with_op:
             raise ValueError(f"step {index}: the input rule 'choice' must follow a step with an op decision")
 

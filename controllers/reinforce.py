@@ -57,7 +57,12 @@ class ReinforceController(PolicyController):
 
     def __init__(self, space: SearchSpace[Any], config: EnasConfig, *, seed: int) -> None:
         policy = LSTMPolicy(
-            space, hidden=config.hidden, tanh_constant=config.tanh_constant, temperature=config.temperature, seed=seed
+            space,
+            hidden=config.hidden,
+            tanh_constant=config.tanh_constant,
+            temperature=config.temperature,
+            init_range=config.init_range,
+            seed=seed,
         )
         optimizer = torch.optim.Adam(
             policy.parameters(),

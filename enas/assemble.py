@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from enas.configs import AugmentConfig, DeviceName, Precision, SharedConfig
 from enas.datasets import load_data
-from enas.datasets.augment import Augmentation
-from enas.datasets.images import ImageData
+from enas.datasets.data import Data
 from enas.devices import select_device
 from enas.shared_weights import SharedWeights
 from enas.spaces import make_child_config
 from enas.spaces.base import ChildConfig
 
 
-def choose_augmentation(data: ImageData, config: AugmentConfig) -> Augmentation:
-    """Return a data set's own augmentation with the configured changes."""
-    own = data.augmentation or Augmentation(pad=0, flip=False)
-    return replace(
-        own,
-        pad=own.pad if config.pad is None else config.pad,
-        flip=own.flip if config.flip is None else config.flip,
-        cutout=config.cutout,
-    )
-
-
 def make_shared_weights(
     child_config: ChildConfig,
-    data: ImageData,
+    data: Data,
     *,
     shared: SharedConfig | None = None,
     augment: AugmentConfig | None = None,
@@ -43,7 +30,7 @@ def make_shared_weights(
         child_config,
         data,
         shared or SharedConfig(),
-        augmentation=choose_augmentation(data, augment or AugmentConfig()),
+        augmentation=data.varied(augment or AugmentConfig()),
         seed=seed,
         device=select_device(device),
         precision=precision,

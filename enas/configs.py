@@ -13,6 +13,8 @@ from typing import Literal, get_args
 BatchNormMode = Literal["batch", "running", "recalibrated"]
 CostName = Literal["flops", "latency", "parameters"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+InputKind = Literal["images", "text"]
+TextLevel = Literal["char", "word"]
 Phase = Literal["shared", "controller", "both"]
 Precision = Literal["fp32", "bf16"]
 
@@ -67,6 +69,27 @@ class AugmentConfig:
         """Refuse values out of range."""
         require(self.pad is None or self.pad >= 0, "pad", "at least 0", self.pad)
         require(self.cutout >= 0, "cutout", "at least 0", self.cutout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """How a text is read; nothing of it matters for images. Defaults are those of the authors' `enas_lm` on the Penn Treebank."""
+
+    level: TextLevel = "word"
+    """What a token is: a word between blanks, or a character."""
+    vocabulary: int = 10_000
+    """Most different tokens; the rarest of the training text beyond it become <unk>. The Penn Treebank has its own 10,000."""
+    bptt: int = 35
+    """Tokens that back-propagation goes through: the length of a sequence."""
+    random_lengths: bool = True
+    """Whether training sequences vary in length around bptt, and the learning rate with them (Merity et al. 2018)."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        levels = get_args(TextLevel)
+        require(self.level in levels, "level", " or ".join(levels), repr(self.level))
+        require(self.vocabulary >= 2, "vocabulary", "at least 2", self.vocabulary)
+        require(self.bptt >= 1, "bptt", "at least 1", self.bptt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +149,11 @@ class SharedConfig:
         modes = get_args(BatchNormMode)
         require(self.batch_norm in modes, "batch_norm", f"one of {', '.join(modes)}", repr(self.batch_norm))
 
-    def require_images(self, *, num_train: int, num_valid: int) -> None:
-        """Refuse minibatches larger than the data. Raises ValueError."""
+    def require_examples(self, *, num_train: int, num_valid: int, unit: str = "images") -> None:
+        """Refuse minibatches larger than the data. Raises ValueError. Args: unit: what examples are called."""
         for name, count in (("batch_size", num_train), ("valid_batch_size", num_valid)):
             size = getattr(self, name)
-            require(size <= count, f"shared.{name}", f"at most {count}, the number of images", size)
+            require(size <= count, f"shared.{name}", f"at most {count}, the number of {unit}", size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +198,8 @@ class ObjectiveConfig:
     The reward that weighs a cost is that of MnasNet (Tan et al. 2019, eq. 2 and 3, arXiv 1807.11626).
     """
 
+    perplexity_scale: float = 80.0
+    """c of the reward c / perplexity, for texts (authors: 80)."""
     cost: CostName | None = None
     """Cost that --reward cost_product weighs against accuracy: weights, multiply-adds for one image, or milliseconds of a forward
     pass on this device; None for none."""
@@ -206,6 +231,7 @@ class ObjectiveConfig:
             sound = self.target is not None and 0 < self.target < inf
             require(sound, "target", f"a number above 0, the {self.cost} to aim at", self.target)
         require(-inf < self.exponent < 0, "exponent", "a number below 0", self.exponent)
+        require(0 < self.perplexity_scale < inf, "perplexity_scale", "a number above 0", self.perplexity_scale)
         for name in ("max_parameters", "max_flops", "max_latency"):
             most = getattr(self, name)
             require(most is None or 0 < most < inf, name, "a number above 0 or None", most)
@@ -236,6 +262,9 @@ class ObjectiveConfig:
 
     def require_reward(self, reward: str) -> None:
         """Refuse a reward that does not fit. Raises ValueError."""
+        if reward != "perplexity":
+            scale, default = self.perplexity_scale, type(self).perplexity_scale
+            require(scale == default, "objective.perplexity_scale", f"{default} without the reward perplexity", scale)
         if reward == "cost_product":
             expected = f"{', '.join(get_args(CostName))} with the reward cost_product, which weighs it against accuracy"
             require(self.cost is not None, "objective.cost", expected, self.cost)
@@ -336,11 +365,11 @@ class RetrainConfig:
         require(first is None or first >= 1, "restart_epochs", "at least 1 or None", first)
         require(0 < keep_prob <= 1, "drop_path_keep_prob", "a number in (0, 1]", keep_prob)
 
-    def require_images(self, *, num_train: int, num_valid: int) -> None:
-        """Refuse a minibatch larger than the data, unless retraining is skipped. Raises ValueError."""
+    def require_examples(self, *, num_train: int, num_valid: int, unit: str = "images") -> None:
+        """Refuse a minibatch larger than the data, unless retraining is skipped. Raises ValueError; see `SharedConfig`."""
         count = num_train + (num_valid if self.use_valid else 0)
         fits = self.epochs == 0 or self.batch_size <= count
-        require(fits, "retrain.batch_size", f"at most {count}, the number of images", self.batch_size)
+        require(fits, "retrain.batch_size", f"at most {count}, the number of {unit}", self.batch_size)
 
     def require_paths(self, *, has_drop_path: bool) -> None:
         """Refuse to drop paths of a network that has none to drop, unless retraining is skipped. Raises ValueError."""

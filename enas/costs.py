@@ -83,12 +83,12 @@ class CostMeter:
         return {**costs, "latency": self._latency[row]} if "latency" in self.names else costs
 
     def _count(self, architecture: Any) -> dict[str, float]:
-        config, shape, classes = self._shared.child_config, self._shared.image_shape, self._shared.num_classes
+        config, shape, classes = self._shared.child_config, self._shared.input_shape, self._shared.num_classes
         if "flops" in self.names:
-            cost = measure_cost(config, architecture, image_shape=shape, num_classes=classes)
+            cost = measure_cost(config, architecture, input_shape=shape, num_classes=classes)
             return {"flops": float(cost.flops), "parameters": float(cost.parameters)}
         if "parameters" in self.names:  # counting FLOPs takes several times as long
-            return {"parameters": float(size_of(config, architecture, image_shape=shape, num_classes=classes))}
+            return {"parameters": float(size_of(config, architecture, input_shape=shape, num_classes=classes))}
         return {}
 
     def _time(self, architecture: Any) -> float:
@@ -104,15 +104,17 @@ class CostMeter:
     def _time_passes(self, architecture: Any) -> list[float]:
         shared = self._shared
         network = self._network(architecture)
-        shape = (self._objective.latency_batch, *shared.image_shape)
-        images = torch.rand(shape, generator=derive_generator(0, "latency images"))
-        images = images.to(shared.device).to(memory_format=shared.memory_format)
+        generator = derive_generator(0, "latency images")
+        examples = network.example(self._objective.latency_batch, input_shape=shared.input_shape, generator=generator)
+        if examples.dim() == 4:
+            examples = examples.to(memory_format=shared.memory_format)
+        examples = examples.to(shared.device)
         seconds = []
         for repeat in range(-WARM_UP, self._objective.latency_repeats):
             wait_for(shared.device)
             start = self._clock()
             with autocast(shared.device, shared.precision):
-                network(images, architecture)
+                network(examples, architecture)
             wait_for(shared.device)
             if repeat >= 0:
                 seconds.append(self._clock() - start)
@@ -121,7 +123,7 @@ class CostMeter:
     def _network(self, architecture: Any) -> Child:
         shared = self._shared
         network = shared.child_config.make_child(
-            image_shape=shared.image_shape, num_classes=shared.num_classes, architecture=architecture
+            input_shape=shared.input_shape, num_classes=shared.num_classes, architecture=architecture
         )
         network.reset_parameters(derive_generator(0, "latency weights"))
         network.drop_auxiliary_head()

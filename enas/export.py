@@ -21,6 +21,7 @@ from enas.answers import ANSWER, read_answer
 from enas.atomic_file import write_atomically
 from enas.children.base import Child
 from enas.children.cost import Cost, measure_cost
+from enas.datasets.data import Data
 from enas.derive import Candidate
 from enas.devices import choose_memory_format
 from enas.draw import save_drawing
@@ -30,27 +31,31 @@ from enas.spaces.base import ChildConfig
 
 
 class DerivedNetwork(nn.Module):
-    """One architecture as an ordinary module: images in, logits out.
+    """One architecture as an ordinary module: images or tokens in, logits out.
 
     Args:
         child: the standalone network.
         architecture: the one it was built for.
-        mean, std: per channel, fractions, of the data it was searched on.
+        mean, std: of images, per channel, fractions, of the data it was searched on; empty for tokens.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, child: Child, architecture: Any, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, child: Child, architecture: Any, *, mean: Sequence[float] = (), std: Sequence[float] = ()) -> None:
         super().__init__()
         self.child = child
         self.architecture = architecture
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classify images, float (B, C, H, W) in [0, 1] (divide uint8 by 255 first): logits (B, num_classes)."""
-        logits: Tensor = self.child((images - self.mean) / self.std, self.architecture).logits
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Classify images, float (B, C, H, W) in [0, 1] (divide uint8 by 255 first): logits (B, num_classes).
+
+        Or predict a text's next tokens from tokens, int64 (B, T): logits (B * T, num_classes), row after row.
+        """
+        examples = (inputs - self.mean) / self.std if len(self.mean) else inputs
+        logits: Tensor = self.child(examples, self.architecture).logits
         return logits
 
 
@@ -71,13 +76,11 @@ class Answer:
     text: str
 
 
-def save_answer(
-    folder: Path, shared: SharedWeights, candidate: Candidate, *, mean: Sequence[float], std: Sequence[float]
-) -> Answer:
-    """Write the files of an answer into a run folder."""
+def save_answer(folder: Path, shared: SharedWeights, candidate: Candidate, *, data: Data) -> Answer:
+    """Write the files of an answer into a run folder. Args: data: that it was searched on."""
     space, config = shared.space, shared.child_config
     architecture = space.decode(candidate.tokens)
-    cost = measure_cost(config, architecture, image_shape=shared.image_shape, num_classes=shared.num_classes)
+    cost = measure_cost(config, architecture, input_shape=shared.input_shape, num_classes=shared.num_classes)
     answer = Answer(architecture=architecture, candidate=candidate, cost=cost, text=space.to_text(architecture))
     record = {
         "space": space.name,
@@ -90,12 +93,13 @@ def save_answer(
         "flops": cost.flops,
         "network": {
             "child": asdict(config),  # type: ignore[call-overload]
-            "image_shape": list(shared.image_shape),
+            "input_shape": list(shared.input_shape),
             "num_classes": shared.num_classes,
-            "mean": list(mean),
-            "std": list(std),
+            **data.preparation(),
         },
     }
+    for name, text in data.files().items():
+        write_atomically(folder / name, text)
     (folder / f"{ANSWER}.json").unlink(missing_ok=True)  # written last, so that it never stands beside another answer's files
     weights = {name: value.contiguous() for name, value in shared.standalone(architecture).state_dict().items()}
     write_atomically(folder / f"{ANSWER}.safetensors", save(weights))
@@ -117,11 +121,9 @@ def load_derived(folder: Path, *, child_config: ChildConfig | None = None) -> De
     network = record["network"]
     config = child_config or make_child_config(record["space"], network["child"])
     architecture = config.make_space().from_json(record["architecture"])
-    channels, height, width = network["image_shape"]
-    child = config.make_child(
-        image_shape=(channels, height, width), num_classes=network["num_classes"], architecture=architecture
-    )
+    shape = network["input_shape"] if "input_shape" in network else network["image_shape"]  # as it was called before texts
+    child = config.make_child(input_shape=tuple(shape), num_classes=network["num_classes"], architecture=architecture)
     child.drop_auxiliary_head()
     child.load_state_dict(load_file(folder / f"{ANSWER}.safetensors"))
     child = child.to(memory_format=choose_memory_format(torch.device("cpu")))
-    return DerivedNetwork(child, architecture, mean=network["mean"], std=network["std"]).eval()
+    return DerivedNetwork(child, architecture, mean=network.get("mean", ()), std=network.get("std", ())).eval()

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from enas.children.base import Child, copy_inherited
-from enas.datasets.augment import Augmentation
-from enas.datasets.images import ImageData
+from enas.configs import InputKind
+from enas.datasets.data import Data
 from enas.shared_weights import SharedWeights
 from enas.spaces.base import ChildConfig, SearchSpace
 
@@ -32,20 +32,22 @@ class HardCoded(ChildConfig):
     config: ChildConfig
     architecture: Any
 
+    def require_inputs(self, kind: InputKind, *, data: str) -> None:
+        """Refuse what the space's own configuration refuses."""
+        self.config.require_inputs(kind, data=data)
+
     def make_space(self) -> SearchSpace[Any]:
         """Return the whole space: tokens mean the same."""
         return self.config.make_space()
 
-    def make_child(self, *, image_shape: tuple[int, int, int], num_classes: int, architecture: Any = None) -> Child:
+    def make_child(self, *, input_shape: tuple[int, ...], num_classes: int, architecture: Any = None) -> Child:
         """Build the member's own network, whatever is asked for."""
         del architecture
-        return self.config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=self.architecture)
+        return self.config.make_child(input_shape=input_shape, num_classes=num_classes, architecture=self.architecture)
 
 
 @torch.no_grad()
-def hard_coded(
-    shared: SharedWeights, architecture: Any, data: ImageData, *, augmentation: Augmentation | None = None
-) -> SharedWeights:
+def hard_coded(shared: SharedWeights, architecture: Any, data: Data, *, augmentation: Any = None) -> SharedWeights:
     """Return an architecture's own network in training, where the shared weights stand: weights, momentum, next minibatch.
 
     Args:

@@ -27,7 +27,7 @@ from torch.func import functional_call
 from enas.children.base import Child, Output
 from enas.children.loss import minibatch_accuracy, training_loss
 from enas.configs import Precision
-from enas.datasets.batches import Batch
+from enas.datasets.data import Batch
 from enas.devices import autocast
 from enas.train_metrics import MixtureGradient
 from enas.types import BoolArray, Relaxation
@@ -113,7 +113,7 @@ def first_order(network: nn.Module, mixture: Tensor, batch: Batch) -> MixtureGra
     Args: network: maps images and a mixture's weights (R, K) to an `Output`. mixture: a leaf.
     """
     with without_gradients(list(network.parameters())):
-        output = network(batch.images, mixture)
+        output = network(batch.inputs, mixture)
         loss = _loss(output, batch)
         gradient = torch.autograd.grad(loss, mixture, allow_unused=True)[0] if loss.requires_grad else None
     return _result(gradient, mixture, loss, output, batch)
@@ -131,13 +131,13 @@ def second_order(network: nn.Module, mixture: Tensor, batch: Batch, *, ahead: Ba
     Args: network, mixture: see `first_order`. step: with the buffers of the network's weights, in their order.
     """
     weights = dict(network.named_parameters())
-    loss = _loss(network(ahead.images, mixture), ahead)
+    loss = _loss(network(ahead.inputs, mixture), ahead)
     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
     used = {name: gradient for name, gradient in zip(weights, gradients, strict=True) if gradient is not None}
     slopes = {name: gradient.detach() for name, gradient in used.items()}
     scale, norm = _clipping(list(slopes.values()), step.grad_clip)
     moved = _stepped(weights, {name: scale * slope for name, slope in slopes.items()}, step)
-    output = functional_call(network, moved, (batch.images, mixture))
+    output = functional_call(network, moved, (batch.inputs, mixture))
     loss = _loss(output, batch)
     direct, *onward = torch.autograd.grad(loss, [mixture, *moved.values()], allow_unused=True)
     values = [_or_zeros(v, weight) for v, weight in zip(onward, moved.values(), strict=True)]

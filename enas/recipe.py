@@ -18,8 +18,7 @@ from enas.checkpoint import NOT_SAVED, SAVED, saved_unless_refused
 from enas.children.cost import size_of
 from enas.configs import Precision, RetrainConfig
 from enas.console import ProgressBar
-from enas.datasets.augment import Augmentation
-from enas.datasets.images import ImageData
+from enas.datasets.data import Data
 from enas.errors import Stopped, TrainingFailed
 from enas.report import Row
 from enas.retrain import Retraining
@@ -49,9 +48,9 @@ class Recipe:
     """
 
     child: ChildConfig
-    data: ImageData
+    data: Data
     retrain: RetrainConfig
-    augmentation: Augmentation
+    augmentation: Any
     seed: int
     device: torch.device
     precision: Precision
@@ -86,7 +85,7 @@ class Recipe:
 
     def size_of(self, architecture: Any) -> int:
         """Return an architecture's number of parameters, as `enas.children.cost.size_of`."""
-        return size_of(self.child, architecture, image_shape=self.data.image_shape, num_classes=self.data.num_classes)
+        return size_of(self.child, architecture, input_shape=self.data.input_shape, num_classes=self.data.num_classes)
 
     def training(self, architecture: Any, number: int) -> Retraining:
         """Return the training of one architecture with the recipe's seed number `number`."""

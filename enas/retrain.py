@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from enas.carry import carry_unless
 from enas.checkpoint import NOT_SAVED, SAVED, load_checkpoint, save_checkpoint, saved_unless_refused
 from enas.children.base import Child
 from enas.children.batch_norm import batch_norms, read_averages, undo_averages
 from enas.children.cost import count_parameters
 from enas.children.loss import minibatch_accuracy, training_loss
 from enas.configs import Precision, RetrainConfig
-from enas.datasets.augment import Augmentation
-from enas.datasets.batches import Batch, BatchStream
-from enas.datasets.images import ImageData, ImageSplit
+from enas.datasets.data import Batch, Data, Split, Stream
 from enas.devices import autocast, choose_memory_format
 from enas.errors import Stopped, TrainingFailed
 from enas.failures import describe, none_if_out_of_memory
+from enas.metrics import METRICS
 from enas.optimization import guarded_step, make_sgd
-from enas.retrain_result import RetrainResult, read_result, write_result
+from enas.retrain_result import Measured, RetrainResult, read_result, write_result
 from enas.schedules import cosine, cosine_restarts, falling_keep_prob
 from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig
@@ -43,7 +43,6 @@ NUM_MEASUREMENTS = 10
 CHECKPOINT_SECONDS = 60.0
 RESTART_FACTOR = 2
 """Each cosine cycle is this many times as long as the one before (authors: lr_T_mul of both final scripts)."""
-_TEST_BATCH = 500
 
 
 class Retraining:
@@ -65,10 +64,10 @@ class Retraining:
         self,
         child_config: ChildConfig,
         architecture: Any,
-        data: ImageData,
+        data: Data,
         config: RetrainConfig,
         *,
-        augmentation: Augmentation | None,
+        augmentation: Any,
         seed: int,
         device: torch.device,
         precision: Precision = "fp32",
@@ -80,9 +79,11 @@ class Retraining:
         self.device = device
         self.precision: Precision = precision
         data = data.with_valid_in_train() if config.use_valid else data
+        child_config.require_inputs(data.kind, data=data.name)
+        self.metric = METRICS[data.metric]
         self.train_stream = self._stream(data, data.train, config.batch_size, augmentation)
-        self.test_stream = self._stream(data, data.test, min(_TEST_BATCH, len(data.test)), None)
-        child = child_config.make_child(image_shape=data.image_shape, num_classes=data.num_classes, architecture=architecture)
+        self.test_stream = self._stream(data, data.test, min(data.whole_batch_size, len(data.test)), None)
+        child = child_config.make_child(input_shape=data.input_shape, num_classes=data.num_classes, architecture=architecture)
         config.require_paths(has_drop_path=child.has_drop_path)
         child.reset_parameters(derive_generator(seed, "weights"))
         self.child: Child = child.to(device).to(memory_format=choose_memory_format(device))
@@ -98,14 +99,13 @@ class Retraining:
         # loss and accuracy (2,) of each step of the latest epoch, on the device; NaN both where it failed
         self.epoch_metrics: list[Tensor] = []
         self.history: list[dict[str, float]] = []  # a row a measurement
+        self._carry: Tensor | None = None  # of the latest step
 
-    def _stream(self, data: ImageData, split: ImageSplit, batch_size: int, augmentation: Augmentation | None) -> BatchStream:
-        return BatchStream(
+    def _stream(self, data: Data, split: Split, batch_size: int, augmentation: Any) -> Stream:
+        return data.stream(
             split,
             batch_size=batch_size,
             seed=derive_seed(self.seed, "train"),
-            mean=data.mean,
-            std=data.std,
             augmentation=augmentation,
             device=self.device,
             memory_format=choose_memory_format(self.device),
@@ -117,28 +117,31 @@ class Retraining:
             self.epoch_metrics = []
         averages = read_averages(self._norms)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, accuracy = self._forward(self.train_stream.batch(self.step))
+        batch = self.train_stream.batch(self.step)
+        carry = None if batch.starts_afresh else self._carry
+        loss, accuracy, carried = self._forward(batch, carry)
         loss.backward()  # type: ignore[no-untyped-call]
         _, failed = guarded_step(
             self.optimizer,
             self.child.parameters(),
             loss,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate * batch.rate,
             grad_clip=self.config.grad_clip,
             undo=lambda failed: undo_averages(failed, self._norms, averages),
         )
+        self._carry = carry_unless(failed, before=carry, after=carried)
         self.epoch_metrics.append(torch.where(failed, torch.nan, torch.stack([loss.detach(), accuracy])))
         self.step += 1
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return loss, with its graph, and accuracy of the next step, scalars."""
+    def _forward(self, batch: Batch, carry: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return loss, with its graph, and accuracy of the next step, scalars, and what it carries over."""
         self.child.train()
         self.child.drop_path_keep_prob = self.drop_path_keep_prob
         generator = derive_generator(self.seed, "dropout", self.step)
         with autocast(self.device, self.precision):
-            output = self.child(batch.images, self.architecture, generator=generator)
+            output = self.child(batch.inputs, self.architecture, carry=carry, generator=generator)
         loss = training_loss(output, batch.labels, aux_weight=self.config.aux_weight)
-        return loss, minibatch_accuracy(output, batch.labels)
+        return loss, minibatch_accuracy(output, batch.labels), output.carry
 
     @property
     def learning_rate(self) -> float:
@@ -159,19 +162,23 @@ class Retraining:
         return self.step // self.train_stream.num_batches
 
     @torch.no_grad()
-    def measure(self, *, should_stop: Callable[[], bool] = lambda: False) -> float | None:
-        """Return the accuracy on the whole test split, a fraction; None where it was to stop on the way."""
+    def measure(self, stream: Stream, *, should_stop: Callable[[], bool] = lambda: False) -> Measured | None:
+        """Measure the network on a whole split; None where it was to stop on the way."""
         self.child.eval()
-        correct = torch.zeros((), device=self.device)
+        sums = torch.zeros(2, device=self.device)  # of what is right, and of losses
         total = 0
-        for batch in self.test_stream.whole(self.test_stream.batch_size):
+        carry: Tensor | None = None
+        for batch in stream.whole(stream.batch_size):
             if should_stop():
                 return None
             with autocast(self.device, self.precision):
-                logits = self.child(batch.images, self.architecture).logits
-            correct += (logits.argmax(dim=1) == batch.labels).sum()
+                output = self.child(batch.inputs, self.architecture, carry=None if batch.starts_afresh else carry)
+            carry = output.carry
+            loss = nn.functional.cross_entropy(output.logits.float(), batch.labels, reduction="sum")
+            sums += torch.stack([(output.logits.argmax(dim=1) == batch.labels).sum().float(), loss])
             total += len(batch.labels)
-        return float(correct) / total
+        correct, loss_sum = sums.tolist()
+        return Measured(accuracy=correct / total, loss=loss_sum / total)
 
     def run(
         self,
@@ -245,9 +252,10 @@ class Retraining:
     def _record_measurement(self, should_stop: Callable[[], bool]) -> None:
         if (means := self._epoch_means()) is None:
             raise TrainingFailed(f"no loss of epoch {self.epoch} was a finite number: {self._description}")
-        accuracy = self.measure(should_stop=should_stop)
-        if accuracy is not None:
-            self.history.append({"epoch": self.epoch, "train_loss": means[0], "test_accuracy": accuracy})
+        measured = self.measure(self.test_stream, should_stop=should_stop)
+        if measured is not None:
+            row = {"epoch": self.epoch, "train_loss": means[0]}
+            self.history.append({**row, "test_accuracy": measured.accuracy, "test_loss": measured.loss})
 
     def _epoch_means(self) -> tuple[float, float] | None:
         """Return mean loss (nats) and accuracy over the latest epoch's steps that did not fail; None where all did."""
@@ -264,14 +272,19 @@ class Retraining:
             progress = self.step / self.num_steps
             values["train/drop_path_keep_prob"] = falling_keep_prob(progress, last=self.config.drop_path_keep_prob)
         if self._is_measured():
-            accuracy = self.history[-1]["test_accuracy"]
-            values |= {"test/accuracy": accuracy, "test/error": 1 - accuracy}
+            accuracy, loss = self.history[-1]["test_accuracy"], self.history[-1]["test_loss"]
+            values |= {"test/accuracy": accuracy, "test/error": 1 - accuracy, "test/loss": loss}
+            if self.metric.name != "accuracy":
+                values[f"test/{self.metric.name}"] = self.metric.of(accuracy=accuracy, loss=loss)
         return values
 
     def _finish(self, folder: Path) -> RetrainResult:
         result = RetrainResult(
             test_accuracy=self.history[-1]["test_accuracy"],
             best_test_accuracy=max(row["test_accuracy"] for row in self.history),
+            test_loss=self.history[-1]["test_loss"],
+            best_test_loss=min(row["test_loss"] for row in self.history),
+            metric=self.metric.name,
             train_loss=self.history[-1]["train_loss"],
             parameters=count_parameters(self.child),
             seed=self.seed,
@@ -288,6 +301,7 @@ class Retraining:
             "step": self.step,
             "epoch_metrics": torch.stack(self.epoch_metrics) if self.epoch_metrics else torch.zeros(0, 2),
             "history": [dict(row) for row in self.history],
+            "carry": self._carry,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -297,3 +311,5 @@ class Retraining:
         self.step = state["step"]
         self.epoch_metrics = list(state["epoch_metrics"].to(self.device))
         self.history = [dict(row) for row in state["history"]]
+        carry = state.get("carry")
+        self._carry = None if carry is None else carry.to(self.device)

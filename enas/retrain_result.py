@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from enas.atomic_file import write_atomically
+from enas.metrics import METRICS, MetricName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A network on a whole split.
+
+    Attributes:
+        accuracy: fraction of the examples, or of a text's tokens, that it gets right.
+        loss: mean cross-entropy, nats.
+    """
+
+    accuracy: float
+    loss: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +36,9 @@ class RetrainResult:
         train_loss: mean over the last epoch of what its steps descended, nats; an auxiliary head's part is in it.
         parameters: of the network, without an auxiliary head.
         seed: of weights, minibatches, augmentation, dropout and drop-path.
+        test_loss: mean cross-entropy on the test split after the last epoch, nats; NaN in files of before it was kept.
+        best_test_loss: the lowest of the measurements on the way; no result by itself either.
+        metric: how the result is told.
     """
 
     test_accuracy: float
@@ -28,6 +46,19 @@ class RetrainResult:
     train_loss: float
     parameters: int
     seed: int
+    test_loss: float = math.nan
+    best_test_loss: float = math.nan
+    metric: MetricName = "accuracy"
+
+    @property
+    def test(self) -> float:
+        """The metric on the test split after the last epoch."""
+        return METRICS[self.metric].of(accuracy=self.test_accuracy, loss=self.test_loss)
+
+    @property
+    def best_test(self) -> float:
+        """The best of the metric's measurements on the way."""
+        return METRICS[self.metric].of(accuracy=self.best_test_accuracy, loss=self.best_test_loss)
 
 
 def read_result(file: Path, *, architecture: Mapping[str, object]) -> RetrainResult | None:

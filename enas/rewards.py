@@ -1,7 +1,8 @@
 """From a measurement to the number that a controller maximises.
 
-`accuracy` is ENAS' reward; `cost_product` is MnasNet's, which a target for parameters, FLOPs or latency bends (Tan et al. 2019,
-eq. 2 and 3, arXiv 1807.11626). Under hard limits an architecture over one of them earns the floor whatever the reward is.
+`accuracy` is ENAS' reward for images, `perplexity` that for texts; `cost_product` is MnasNet's, which a target for parameters,
+FLOPs or latency bends (Tan et al. 2019, eq. 2 and 3, arXiv 1807.11626). Under hard limits an architecture over one of them earns
+the floor whatever the reward is.
 """
 
 from __future__ import annotations
@@ -55,6 +56,26 @@ class CostProduct:
         return accuracy(evaluation) * ratio**self.objective.exponent
 
 
+@dataclass(frozen=True, kw_only=True)
+class InversePerplexity:
+    """c / perplexity, (N,) (Pham et al. 2018, section 2.2); the floor where the loss is not finite.
+
+    Args: scale: c.
+    """
+
+    scale: float
+
+    def __call__(self, evaluation: Evaluation) -> FloatArray:
+        """Return the rewards."""
+        loss = np.where(np.isfinite(evaluation.loss), evaluation.loss, np.inf)
+        return np.maximum(self.scale * np.exp(-loss), FLOOR)
+
+
+def _inverse_perplexity(objective: ObjectiveConfig) -> Reward:
+    objective.require_reward("perplexity")
+    return InversePerplexity(scale=objective.perplexity_scale)
+
+
 def _accuracy_alone(objective: ObjectiveConfig) -> Reward:
     objective.require_reward("accuracy")
     return accuracy
@@ -67,6 +88,7 @@ def _cost_product(objective: ObjectiveConfig) -> Reward:
 REWARDS: dict[str, Callable[[ObjectiveConfig], Reward]] = {
     "accuracy": _accuracy_alone,
     "cost_product": _cost_product,
+    "perplexity": _inverse_perplexity,
 }
 """What makes every reward, by its name."""
 

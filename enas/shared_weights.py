@@ -1,6 +1,7 @@
 """The shared weights: one supernet with its optimizer and data streams, trained by paths or mixtures and asked for rewards.
 
-Everything random is a function of (seed, step), so the only state is the weights, the optimizer's moments and three counters.
+Everything random is a function of (seed, step), so the only state is the weights, the optimizer's moments, three counters and, of
+a recurrent network, what each path of a step hands on to the next step's; measurements start without.
 Weights outside the sampled paths have no gradient: no decay, no momentum, no optimizer cost. (The authors' L2 term also shrinks
 inactive weights; that is left out.) Training and evaluation share no graph, so no gradient passes from a reward to the weights.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from enas.carry import carry_unless, fitting
 from enas.children.base import Child, Output, copy_inherited
 from enas.children.batch_norm import (
     batch_norms,
@@ -28,9 +30,7 @@ from enas.children.batch_norm import (
 )
 from enas.children.loss import minibatch_accuracy, training_loss
 from enas.configs import Precision, SharedConfig
-from enas.datasets.augment import Augmentation
-from enas.datasets.batches import Batch, BatchStream
-from enas.datasets.images import ImageData, ImageSplit
+from enas.datasets.data import Batch, Data, Split, Stream, even_chunk
 from enas.devices import autocast, choose_memory_format
 from enas.failures import describe, none_if_out_of_memory
 from enas.mixture_gradient import MixedNetwork, first_order, mixture_weights, next_step, second_order
@@ -40,7 +40,6 @@ from enas.seeding import derive_generator, derive_seed
 from enas.spaces.base import ChildConfig, SearchSpace
 from enas.train_metrics import MixtureGradient, MixtureMetrics, TrainMetrics
 from enas.types import Evaluation, Order, PathBatch, Relaxation, State
-from enas.validation import even_chunk, on_device, shuffled
 
 
 class SharedWeights:
@@ -62,26 +61,28 @@ class SharedWeights:
     def __init__(
         self,
         child_config: ChildConfig,
-        data: ImageData,
+        data: Data,
         config: SharedConfig,
         *,
-        augmentation: Augmentation | None = None,
+        augmentation: Any = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
         memory_format: torch.memory_format | None = None,
     ) -> None:
-        config.require_images(num_train=len(data.train), num_valid=len(data.valid))
+        child_config.require_inputs(data.kind, data=data.name)
+        config.require_examples(num_train=len(data.train), num_valid=len(data.valid), unit=data.unit)
         self.child_config = child_config
         self.space: SearchSpace[Any] = child_config.make_space()
         self.config = config
-        self.image_shape = data.image_shape
+        self.input_shape = data.input_shape
         self.num_classes = data.num_classes
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.memory_format = memory_format or choose_memory_format(self.device)
-        self._train, self._valid = on_device(data.train, self.device), on_device(shuffled(data.valid), self.device)
-        self._mean, self._std = data.mean, data.std
+        self._train: Split = data.train.to(self.device)
+        self._valid: Split = data.measured(data.valid).to(self.device)
+        self._make_stream = data.stream
         self._augmentation = augmentation
         self.reset(seed)
 
@@ -91,7 +92,8 @@ class SharedWeights:
         self.num_train_steps = 0
         self.num_evaluations = 0
         self.num_architecture_gradients = 0
-        child = self.child_config.make_child(image_shape=self.image_shape, num_classes=self.num_classes)
+        self._carries: list[Tensor | None] = []  # of the paths of the latest training step
+        child = self.child_config.make_child(input_shape=self.input_shape, num_classes=self.num_classes)
         child.reset_parameters(derive_generator(seed, "weights"))
         self.child: Child = child.to(self.device).to(memory_format=self.memory_format)
         self._norms = batch_norms(self.child)
@@ -109,13 +111,11 @@ class SharedWeights:
         self.architecture_stream = self._stream(self._valid, "architecture valid", size, None)
         self.steps_per_epoch = self.config.steps_per_epoch or self.train_stream.num_batches
 
-    def _stream(self, split: ImageSplit, name: str, batch_size: int, augmentation: Augmentation | None) -> BatchStream:
-        return BatchStream(
+    def _stream(self, split: Split, name: str, batch_size: int, augmentation: Any) -> Stream:
+        return self._make_stream(
             split,
             batch_size=batch_size,
             seed=derive_seed(self.seed, name),
-            mean=self._mean,
-            std=self._std,
             augmentation=augmentation,
             device=self.device,
             memory_format=self.memory_format,
@@ -123,7 +123,7 @@ class SharedWeights:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next training step."""
+        """The learning rate of the next training step, on a minibatch of the usual size."""
         return cosine_restarts(
             self.num_train_steps // self.steps_per_epoch,
             maximum=self.config.learning_rate,
@@ -142,23 +142,26 @@ class SharedWeights:
         generator = derive_generator(self.seed, "dropout", self.num_train_steps)
         averages = read_averages(self._norms)
         self.optimizer.zero_grad(set_to_none=True)
+        carries = [None] * len(paths.tokens) if batch.starts_afresh else fitting(self._carries, len(paths.tokens))
         results = []
-        for row, weight in zip(paths.tokens, paths.loss_weights.tolist(), strict=True):
+        for row, weight, carry in zip(paths.tokens, paths.loss_weights.tolist(), carries, strict=True):
             architecture = self.space.decode(row)
-            run = partial(self.child, batch.images, architecture, generator=generator)
+            run = partial(self.child, batch.inputs, architecture, carry=carry, generator=generator)
             results.append(self._accumulate_gradient(run, batch, weight=weight, what=partial(describe, self.space, architecture)))
-        loss, accuracy = (torch.stack(values) for values in zip(*results, strict=True))
-        learning_rate = self.learning_rate
-        grad_norm, failed = self._move(loss, averages)
+        losses, accuracies, carried = zip(*results, strict=True)
+        loss, accuracy = torch.stack(losses), torch.stack(accuracies)
+        learning_rate = self.learning_rate * batch.rate
+        grad_norm, failed = self._move(loss, averages, learning_rate=learning_rate)
+        self._carries = [carry_unless(failed, before=old, after=new) for old, new in zip(carries, carried, strict=True)]
         return TrainMetrics(loss=loss, accuracy=accuracy, grad_norm=grad_norm, failed=failed, learning_rate=learning_rate)
 
-    def _move(self, losses: Tensor, averages: Tensor) -> tuple[Tensor, Tensor]:
+    def _move(self, losses: Tensor, averages: Tensor, *, learning_rate: float) -> tuple[Tensor, Tensor]:
         """Take the step that gradients were accumulated for, or put averages back; return the norm and whether it failed."""
         grad_norm, failed = guarded_step(
             self.optimizer,
             self._weights,
             losses,
-            learning_rate=self.learning_rate,
+            learning_rate=learning_rate,
             grad_clip=self.config.grad_clip,
             undo=lambda failed: undo_averages(failed, self._norms, averages),
         )
@@ -178,11 +181,11 @@ class SharedWeights:
         averages = read_averages(self._norms)
         self.optimizer.zero_grad(set_to_none=True)
         mixture = mixture_weights(relaxation, self._weights[0])
-        run = partial(self.child.forward_mixture, batch.images, mixture, relaxation.active, generator=generator)
-        loss, accuracy = self._accumulate_gradient(run, batch, weight=1.0, what=self._name_mixture)
+        run = partial(self.child.forward_mixture, batch.inputs, mixture, relaxation.active, generator=generator)
+        loss, accuracy, _ = self._accumulate_gradient(run, batch, weight=1.0, what=self._name_mixture)
         gradient = torch.zeros_like(mixture) if mixture.grad is None else mixture.grad
-        learning_rate = self.learning_rate
-        grad_norm, failed = self._move(loss + 0 * gradient.sum(), averages)
+        learning_rate = self.learning_rate * batch.rate
+        grad_norm, failed = self._move(loss + 0 * gradient.sum(), averages, learning_rate=learning_rate)
         return MixtureMetrics(
             loss=loss,
             accuracy=accuracy,
@@ -227,25 +230,27 @@ class SharedWeights:
 
     def _accumulate_gradient(
         self, run: Callable[[], Output], batch: Batch, *, weight: float, what: Callable[[], str]
-    ) -> tuple[Tensor, Tensor]:
-        """Add one forward pass's weighted gradient; return its weighted loss and its accuracy, NaN both where it does not fit.
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Add one forward pass's weighted gradient; return its weighted loss, its accuracy and what it carries over.
+
+        Where it does not fit in memory, both are NaN and nothing is carried.
 
         Args: run: the forward pass on the minibatch. what: names what is run, for the warning.
         """
 
-        def compute() -> tuple[Tensor, Tensor]:
+        def compute() -> tuple[Tensor, Tensor, Tensor | None]:
             with autocast(self.device, self.precision):
                 output = run()
             loss = training_loss(output, batch.labels, aux_weight=self.config.aux_weight)
             (weight * loss).backward()  # type: ignore[no-untyped-call]
-            return weight * loss.detach(), minibatch_accuracy(output, batch.labels)
+            return weight * loss.detach(), minibatch_accuracy(output, batch.labels), output.carry
 
         result = none_if_out_of_memory(compute)
         if result is not None:
             return result
         self._warn_of_memory(what(), "training step skipped")
         nan = torch.full((), torch.nan, device=self.device)
-        return nan, nan
+        return nan, nan, None
 
     def _warn_of_memory(self, what: str, consequence: str) -> None:
         warnings.warn(f"out of memory, {consequence}: {what}", RuntimeWarning, stacklevel=2)
@@ -276,7 +281,7 @@ class SharedWeights:
         """
         part, stream = self._valid, self.valid_stream
         if num_images is not None:
-            part = ImageSplit(images=part.images[:num_images], labels=part.labels[:num_images])
+            part = part.first(num_images)
             stream = self._stream(part, "valid", 1, None)
         chunk = even_chunk(part, self.config.valid_batch_size)
         return self._measure(([architecture], stream.whole(chunk)) for architecture in architectures)
@@ -321,9 +326,11 @@ class SharedWeights:
     def _score(self, architectures: Sequence[Any], batches: Iterable[Batch]) -> tuple[Tensor, int]:
         """Return (number right, sum of losses) as a tensor (N, 2) on the device, and how many examples there were."""
         totals, num_examples = torch.zeros(len(architectures), 2, device=self.device), 0
+        carries: list[Tensor | None] | None = None
         for batch in batches:
             with autocast(self.device, self.precision):
-                outputs = self.child.evaluate_many(batch.images, architectures)
+                outputs = self.child.evaluate_many(batch.inputs, architectures, carries=None if batch.starts_afresh else carries)
+            carries = [output.carry for output in outputs]
             for total, output in zip(totals, outputs, strict=True):
                 loss = nn.functional.cross_entropy(output.logits.float(), batch.labels, reduction="sum")
                 total += torch.stack([(output.logits.argmax(dim=1) == batch.labels).sum().float(), loss])
@@ -343,7 +350,7 @@ class SharedWeights:
         set_accumulating(norms, True)
         for step in range(self.config.recalibration_batches):
             with autocast(self.device, self.precision):
-                child(self.calibration_stream.batch(step).images, architecture)
+                child(self.calibration_stream.batch(step).inputs, architecture)
         set_accumulating(norms, False)
 
     def standalone(self, architecture: Any) -> Child:
@@ -353,13 +360,13 @@ class SharedWeights:
         of the architecture itself over a few unaugmented training minibatches.
         """
         child = self.child_config.make_child(
-            image_shape=self.image_shape, num_classes=self.num_classes, architecture=architecture
+            input_shape=self.input_shape, num_classes=self.num_classes, architecture=architecture
         )
         copy_inherited(self.child, child)
         child.drop_auxiliary_head()
         child = child.to(self.device).to(memory_format=self.memory_format).eval()
-        if self.config.batch_norm != "running":
-            norms = batch_norms(child)
+        norms = batch_norms(child)
+        if norms and self.config.batch_norm != "running":
             with fresh_statistics(norms):
                 self._accumulate(child, norms, architecture)
                 state = {name: value.clone() for name, value in child.state_dict().items()}
@@ -379,6 +386,7 @@ class SharedWeights:
             "num_train_steps": self.num_train_steps,
             "num_evaluations": self.num_evaluations,
             "num_architecture_gradients": self.num_architecture_gradients,
+            "carries": list(self._carries),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -389,3 +397,4 @@ class SharedWeights:
         self.num_train_steps = state["num_train_steps"]
         self.num_evaluations = state["num_evaluations"]
         self.num_architecture_gradients = state.get("num_architecture_gradients", 0)  # not in checkpoints of before mixtures
+        self._carries = [None if carry is None else carry.to(self.device) for carry in state.get("carries", [])]

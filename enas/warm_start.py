@@ -64,8 +64,8 @@ def _require_same_settings(own: ChildConfig, other: ChildConfig) -> None:
 
 def _shaped_by_data(shared: SharedWeights) -> set[str]:
     """Return the names of the tensors whose shapes change with the number of channels or classes."""
-    channels, height, width = shared.image_shape
+    changed = tuple(size + (place == 0) for place, size in enumerate(shared.input_shape))  # another channel, where there are any
     with torch.device("meta"):
-        other = shared.child_config.make_child(image_shape=(channels + 1, height, width), num_classes=shared.num_classes + 1)
+        other = shared.child_config.make_child(input_shape=changed, num_classes=shared.num_classes + 1)
     own = shared.child.state_dict()
     return {name for name, value in other.state_dict().items() if name in own and value.shape != own[name].shape}

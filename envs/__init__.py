@@ -50,6 +50,8 @@ ENVS = {
     "enas/NasBench201-v0": Registration("nasbench201", ONE_SHOT),
     "enas/NasBench201Table-v0": Registration(None, TABLE),
     "enas/NasBench201Tokens-v0": Registration("nasbench201", TOKENS),
+    "enas/Rnn-v0": Registration("rnn", ONE_SHOT),
+    "enas/RnnTokens-v0": Registration("rnn", TOKENS),
 }
 """Every registered environment by its id."""
 

@@ -29,7 +29,7 @@ from enas.collapse import CollapseMonitor, advise
 from enas.configs import CostName, require
 from enas.costs import CostMeter, make_meter
 from enas.datasets import load_data
-from enas.datasets.images import ImageData
+from enas.datasets.data import Data
 from enas.derive import Candidate, rank_candidates
 from enas.draw import drawing_array
 from enas.errors import CheckpointError, SearchFailed
@@ -67,7 +67,7 @@ class Run:
 
     config: SearchConfig
     folder: Path
-    data: ImageData
+    data: Data
     shared: SharedWeights
     controller: Controller
     tracker: Tracker
@@ -88,7 +88,7 @@ def build_search(
     config: SearchConfig,
     folder: Path,
     *,
-    data: ImageData | None = None,
+    data: Data | None = None,
     on_step: Callable[[Search], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -107,7 +107,7 @@ def build_search(
     check_folder(config, folder)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    images = data or load_data(config.data, data_dir=config.data_dir, **asdict(config.split))
+    images = data or load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
     shared, controller = make_weights(config, images), _make_controller(config)
     _check_retraining(config, images, shared)
     fresh_tensors = warm_start(config, folder, shared)
@@ -150,9 +150,9 @@ def _make_controller(config: SearchConfig) -> Controller:
     return settings.make(config.child.make_space(), seed=derive_seed(config.seed, "controller"))
 
 
-def _check_retraining(config: SearchConfig, images: ImageData, shared: SharedWeights) -> None:
+def _check_retraining(config: SearchConfig, images: Data, shared: SharedWeights) -> None:
     """Refuse settings of the training at the end, before hours of search that would end in this message. Raises ValueError."""
-    config.retrain.require_images(num_train=len(images.train), num_valid=len(images.valid))
+    config.retrain.require_examples(num_train=len(images.train), num_valid=len(images.valid), unit=images.unit)
     config.retrain.require_paths(has_drop_path=shared.child.has_drop_path)
 
 
@@ -281,7 +281,7 @@ def derive_answer(run: Run) -> Answer:
     _record_candidates(run, candidates)
     if candidates[0].failure is not None:
         raise SearchFailed(f"no candidate could be measured: {candidates[0].failure}")
-    answer = save_answer(run.folder, run.shared, candidates[0], mean=run.data.mean, std=run.data.std)
+    answer = save_answer(run.folder, run.shared, candidates[0], data=run.data)
     title = f"the answer: {answer.candidate.valid_accuracy:.2%} of the validation set with shared weights"
     drawing = drawing_array(run.shared.space.graph(answer.architecture), title=title)
     step = run.search.position.num_architectures + len(candidates)

@@ -205,9 +205,9 @@ def _parse(arguments: Sequence[str]) -> tuple[CompareConfig, CompareConfig]:
 
 def _check_search(config: SearchConfig) -> None:
     """Refuse settings that do not fit the data or the table, as `search` does. Raises ValueError naming the flag."""
-    sizes = check_source(config.data, config.data_dir, **asdict(config.split))
-    config.shared.require_images(num_train=sizes.train, num_valid=sizes.valid)
-    config.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
+    sizes = check_source(config.data, config.data_dir, text=config.text, **asdict(config.split))
+    config.shared.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
+    config.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
     if config.ranking.table is not None:
         table = load_whole_table(config.ranking.table, flag="--ranking.table")
         try:

@@ -33,9 +33,9 @@ def parse_search(arguments: Sequence[str]) -> SearchConfig:
     try:
         run_dir = first_flag("--resume", arguments)
         config = _fresh(arguments) if run_dir is None else _resumed(Path(run_dir), arguments)
-        sizes = check_source(config.data, config.data_dir, **asdict(config.split))
-        config.shared.require_images(num_train=sizes.train, num_valid=sizes.valid)
-        config.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
+        sizes = check_source(config.data, config.data_dir, text=config.text, **asdict(config.split))
+        config.shared.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
+        config.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
         check_ranking(config)
     except ValueError as error:
         fail(str(error))

@@ -114,7 +114,7 @@ def parse_evaluate(arguments: Sequence[str]) -> Request:
     space = config.child.make_space()
     written = [one for given in command.architecture for one in read_written(given)]
     architectures = [(one.name, one.member_of(space)) for one in written]
-    check_source(config.data, config.data_dir, **asdict(config.split))
+    check_source(config.data, config.data_dir, text=config.text, **asdict(config.split))
     if command.json is not None:
         _check_target(command.json, command.run)
     return Request(command=command, config=config, architectures=architectures)
@@ -139,7 +139,7 @@ def run_evaluate(request: Request) -> None:
     command, config = request.command, request.config
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    data = load_data(config.data, data_dir=config.data_dir, **asdict(config.split))
+    data = load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
     state = read_state("--run", command.run)
     try:
         shared = restore_shared_weights(config, state, data, split=command.split)
@@ -158,8 +158,8 @@ def measure(shared: SharedWeights, architectures: Sequence[tuple[str, Any]]) -> 
     from enas.children.cost import measure_cost
 
     evaluation = shared.evaluate_all([architecture for _, architecture in architectures])
-    shape, classes = shared.image_shape, shared.num_classes
-    costs = [measure_cost(shared.child_config, one, image_shape=shape, num_classes=classes) for _, one in architectures]
+    shape, classes = shared.input_shape, shared.num_classes
+    costs = [measure_cost(shared.child_config, one, input_shape=shape, num_classes=classes) for _, one in architectures]
     return [
         Measurement(
             name=name,

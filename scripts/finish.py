@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from enas.answers import ANSWER
-from enas.assemble import choose_augmentation
 from enas.costs import UNITS, cost_text
 from enas.devices import select_device
 from enas.errors import SearchFailed
@@ -75,7 +74,7 @@ def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopReq
             child=config.child,
             data=run.data,
             retrain=config.retrain,
-            augmentation=choose_augmentation(run.data, config.augment),
+            augmentation=run.data.varied(config.augment),
             seed=config.seed,
             device=select_device(config.device),
             precision=config.precision,

@@ -23,6 +23,7 @@ from enas.configs import (
     ScheduleConfig,
     SharedConfig,
     SplitConfig,
+    TextConfig,
     require,
 )
 from enas.paths import PATHS
@@ -74,8 +75,9 @@ class SearchConfig:
     paths: Literal["controller", "fair", "sandwich", "uniform"] = "controller"
     """Which architectures train the shared weights: the strategy's own (ENAS), uniform ones (RS-WS, single-path one-shot), all
     choices of a decision equally often in each step, to one (FairNAS), or the smallest, the largest and uniform ones."""
-    reward: Literal["accuracy", "cost_product"] = "accuracy"
-    """What the strategy maximises: validation accuracy, or accuracy * (cost / target)^exponent of --objective."""
+    reward: Literal["accuracy", "cost_product", "perplexity"] = "accuracy"
+    """What the strategy maximises: validation accuracy, accuracy * (cost / target)^exponent of --objective, or, for texts,
+    perplexity_scale / validation perplexity."""
     epochs: int = 150
     """Rounds of shared training and controller updates."""
     seed: int = 0
@@ -105,7 +107,9 @@ class SearchConfig:
     collapse: CollapseConfig = field(default_factory=CollapseConfig)
     """When the search warns of a policy that proposes degenerate architectures."""
     split: SplitConfig = field(default_factory=SplitConfig)
-    """How many images."""
+    """How many examples."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """How a text is read."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Augmentation of training images."""
     retrain: RetrainConfig = field(default_factory=RetrainConfig)

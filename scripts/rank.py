@@ -146,12 +146,12 @@ def _config_of(command: RankCommand, run: Path) -> SearchConfig:
         threads=config.threads if command.threads is None else command.threads,
         retrain=replace(config.retrain, epochs=epochs),
     )
-    sizes = check_source(config.data, config.data_dir, **asdict(config.split))
+    sizes = check_source(config.data, config.data_dir, text=config.text, **asdict(config.split))
     fits = command.images is None or command.images <= sizes.valid
     require(fits, "--images", f"at most {sizes.valid}, the validation images of {run}", command.images)
     if command.truth == RETRAIN:
         require(epochs >= 1, "--retrain-epochs", f"at least 1, since {run} trains nothing from scratch itself", epochs)
-        config.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
+        config.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
     else:
         expected = f"{RETRAIN}, since there are tables of nasbench201 only, not of {config.space}"
         require(config.space == "nasbench201", "--truth", expected, command.truth)

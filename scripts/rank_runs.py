@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from enas.assemble import choose_augmentation
 from enas.atomic_file import write_atomically
 from enas.console import ProgressBar
 from enas.datasets import load_data
-from enas.datasets.images import ImageData
+from enas.datasets.data import Data
 from enas.devices import select_device
 from enas.ranking.picture import save_ranks
 from enas.ranking.report import NOTE, RankedRun, architectures_json, headings, report_text
@@ -66,12 +65,12 @@ class _Images:
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] = ()
-        self._data: ImageData | None = None
+        self._data: Data | None = None
 
-    def of(self, config: SearchConfig) -> ImageData:
+    def of(self, config: SearchConfig) -> Data:
         key = (config.data, config.data_dir, config.split)
         if self._data is None or self._key != key:
-            self._data = load_data(config.data, data_dir=config.data_dir, **asdict(config.split))
+            self._data = load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
             self._key = key
         return self._data
 
@@ -120,7 +119,7 @@ def _train(request: Request, images: _Images, console: Console, stop: StopReques
                 child=config.child,
                 data=data,
                 retrain=config.retrain,
-                augmentation=choose_augmentation(data, config.augment),
+                augmentation=data.varied(config.augment),
                 seed=request.command.seed,
                 device=select_device(config.device),
                 precision=config.precision,

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig, require
+from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig, TextConfig, require
 from enas.datasets import check_source, find_looks
 from enas.datasets.source import Looks
 from enas.published import PUBLISHED
@@ -66,7 +66,9 @@ class RetrainCommand:
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     """The recipe."""
     split: SplitConfig = field(default_factory=SplitConfig)
-    """How many images."""
+    """How many examples."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """How a text is read."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Augmentation of training images."""
 
@@ -98,8 +100,8 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
     if text is None:
         raise not_understood("nothing")
     require(command.retrain.epochs >= 1, "--retrain.epochs", "at least 1", command.retrain.epochs)
-    sizes = check_source(command.data, command.data_dir, **asdict(command.split))
-    command.retrain.require_images(num_train=sizes.train, num_valid=sizes.valid)
+    sizes = check_source(command.data, command.data_dir, text=command.text, **asdict(command.split))
+    command.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
     return command, stored
 
 
@@ -123,6 +125,7 @@ def _default(text: str | None, stored: StoredArchitecture) -> RetrainCommand:
         child=stored.child,
         retrain=run.retrain,
         split=run.split,
+        text=run.text,
         augment=run.augment,
     )
 
@@ -143,6 +146,7 @@ def _over_preset(default: RetrainCommand, preset: RetrainPreset, *, has_run: boo
         child=preset.child_for(default.child),
         retrain=preset.retrain,
         split=preset.split,
+        text=preset.text,
         augment=preset.augment,
     )
 
@@ -154,14 +158,13 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     """
     stop = stop or StopRequest()
     architecture = stored.for_child(command.child)
-    looks = find_looks(command.data, command.data_dir, image_size=command.split.image_size)
+    looks = find_looks(command.data, command.data_dir, image_size=command.split.image_size, text=command.text)
     if looks is not None:
         print_size(command, architecture, looks)
         if command.count_only:
             return
     import torch
 
-    from enas.assemble import choose_augmentation
     from enas.datasets import load_data
     from enas.devices import select_device
     from enas.recipe import Recipe, train_all
@@ -169,16 +172,16 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
 
     if command.threads is not None:
         torch.set_num_threads(command.threads)
-    data = load_data(command.data, data_dir=command.data_dir, **asdict(command.split))
+    data = load_data(command.data, data_dir=command.data_dir, text=command.text, **asdict(command.split))
     if looks is None:
-        print_size(command, architecture, Looks(data.image_shape, data.num_classes))
+        print_size(command, architecture, Looks(data.input_shape, data.num_classes))
         if command.count_only:
             return
     recipe = Recipe(
         child=command.child,
         data=data,
         retrain=command.retrain,
-        augmentation=choose_augmentation(data, command.augment),
+        augmentation=data.varied(command.augment),
         seed=command.seed,
         device=select_device(command.device),
         precision=command.precision,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from enas.configs import AugmentConfig, RetrainConfig, SplitConfig
+from enas.configs import AugmentConfig, RetrainConfig, SplitConfig, TextConfig
 from enas.spaces.base import ChildConfig
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
@@ -20,7 +20,7 @@ class RetrainPreset:
         space: of the architectures that it is for.
         data: data set.
         child: the network.
-        retrain, split, augment: as on the command line.
+        retrain, split, text, augment: as on the command line.
     """
 
     space: str
@@ -28,6 +28,7 @@ class RetrainPreset:
     child: MacroConfig | MicroConfig
     retrain: RetrainConfig
     split: SplitConfig = field(default_factory=SplitConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def child_for(self, own: ChildConfig) -> ChildConfig:

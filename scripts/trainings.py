@@ -14,17 +14,18 @@ from typing import Any
 import yaml
 
 from enas.answers import ANSWER, read_answer
-from enas.configs import AugmentConfig, ObjectiveConfig, RetrainConfig, SplitConfig
+from enas.configs import AugmentConfig, ObjectiveConfig, RetrainConfig, SplitConfig, TextConfig
 from enas.published import PUBLISHED
 from enas.spaces import SPACES
 from scripts.configuration import CONFIG_FILE, as_yaml, read_config
 from scripts.presets import SearchConfig
 from scripts.retrain import RETRAIN_FILE
 
-_SECTIONS: dict[str, type[AugmentConfig | RetrainConfig | SplitConfig]] = {
+_SECTIONS: dict[str, type[AugmentConfig | RetrainConfig | SplitConfig | TextConfig]] = {
     "augment": AugmentConfig,
     "retrain": RetrainConfig,
     "split": SplitConfig,
+    "text": TextConfig,
 }
 _OF_THE_SEARCH = ("epochs", "reward", "schedule", "shared", "warm_start")
 _NOT_OF_THE_SEARCH = ("collapse", "config", "data_dir", "device", "preset", "ranking", "resume", "retrain", "run_dir", "threads")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from enas.assemble import make_shared_weights
 from enas.checkpoint import read_checkpoint
-from enas.datasets.images import ImageData, ImageSplit
+from enas.datasets.data import Data, Split
 from enas.errors import CheckpointError
 from enas.shared_weights import SharedWeights
 from enas.types import State
@@ -17,7 +17,7 @@ from scripts.configuration import has_checkpoint, load_other
 from scripts.presets import SearchConfig
 
 
-def make_weights(config: SearchConfig, images: ImageData) -> SharedWeights:
+def make_weights(config: SearchConfig, images: Data) -> SharedWeights:
     """Return fresh shared weights. Raises ValueError where settings and data do not fit."""
     return make_shared_weights(
         config.child,
@@ -30,9 +30,7 @@ def make_weights(config: SearchConfig, images: ImageData) -> SharedWeights:
     )
 
 
-def restore_shared_weights(
-    config: SearchConfig, state: State, images: ImageData, *, split: Literal["valid", "test"]
-) -> SharedWeights:
+def restore_shared_weights(config: SearchConfig, state: State, images: Data, *, split: Literal["valid", "test"]) -> SharedWeights:
     """Return a run's shared weights, to measure architectures on a split with `SharedWeights.evaluate_all`.
 
     The split takes the place of the validation images, so that what searches and ranks never learns that there is a test split.
@@ -45,11 +43,11 @@ def restore_shared_weights(
 
     Raises: ValueError where the weights do not fit the settings or the data.
     """
-    measured: ImageSplit = getattr(images, split)
+    measured: Split = getattr(images, split)
     saved = state["parts"]["shared"]
     # A test split may be smaller than the minibatches that rewards are measured on.
     batches = replace(config.shared, valid_batch_size=min(config.shared.valid_batch_size, len(measured)))
-    shared = make_weights(replace(config, shared=batches, seed=saved["seed"]), replace(images, valid=measured))
+    shared = make_weights(replace(config, shared=batches, seed=saved["seed"]), images.with_valid(measured))
     fresh = inherit_weights(shared, saved["child"], child_config=config.child)
     if fresh:
         raise ValueError(f"expected the data that the run was searched on, got {images.name}, which {fresh[0]} does not fit")

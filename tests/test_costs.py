@@ -76,7 +76,7 @@ def test_counted_costs_are_those_of_the_network_alone(objective, names, shared):
     costs = CostMeter(shared, objective, clock=forbidden).measure(tokens)
     assert set(costs) == names
     expected = [
-        measure_cost(shared.child_config, shared.space.decode(row), image_shape=(1, 8, 8), num_classes=3) for row in tokens
+        measure_cost(shared.child_config, shared.space.decode(row), input_shape=(1, 8, 8), num_classes=3) for row in tokens
     ]
     for name, values in costs.items():
         assert values.dtype == np.float64

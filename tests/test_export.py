@@ -36,7 +36,7 @@ def shared(images: ImageData) -> SharedWeights:
 
 @pytest.fixture
 def folder(tmp_path: Path, shared: SharedWeights, images: ImageData) -> Path:
-    save_answer(tmp_path, shared, CANDIDATE, mean=images.mean, std=images.std)
+    save_answer(tmp_path, shared, CANDIDATE, data=images)
     return tmp_path
 
 
@@ -61,11 +61,11 @@ def test_derived_network_is_the_supernet_on_its_architecture(folder, shared, ima
 def test_derived_network_classifies_as_the_search_measured(folder, shared, images):
     (batch,) = shared.valid_stream.whole(30)
     by_pixels = {tuple(row): index for index, row in enumerate(images.valid.images.flatten(1).tolist())}
-    pixels = (batch.images * images.std[0] + images.mean[0]).mul(255).round().int().flatten(1).tolist()
+    pixels = (batch.inputs * images.std[0] + images.mean[0]).mul(255).round().int().flatten(1).tolist()
     order = [by_pixels[tuple(row)] for row in pixels]
     with torch.no_grad():
         logits = load_derived(folder)(fractions(images))[order]
-    torch.testing.assert_close(logits, supernet_logits(shared, batch.images), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits, supernet_logits(shared, batch.inputs), rtol=1e-5, atol=1e-5)
     accuracy = (logits.argmax(dim=1) == batch.labels).double().mean()
     assert shared.evaluate_all([shared.space.decode(TOKENS)]).accuracy[0] == float(accuracy)
 
@@ -115,7 +115,7 @@ def test_record_says_everything_about_the_network(folder, images):
                 "operations": ["conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3"],
                 "final": "searched",
             },
-            "image_shape": [1, 8, 8],
+            "input_shape": [1, 8, 8],
             "num_classes": 3,
             "mean": list(images.mean),
             "std": list(images.std),
@@ -125,7 +125,7 @@ def test_record_says_everything_about_the_network(folder, images):
 
 
 def test_answer_and_drawings_are_files_of_their_kind(tmp_path, shared, images):
-    answer = save_answer(tmp_path, shared, CANDIDATE, mean=images.mean, std=images.std)
+    answer = save_answer(tmp_path, shared, CANDIDATE, data=images)
     assert answer.candidate is CANDIDATE
     assert answer.architecture == shared.space.decode(TOKENS)
     assert (tmp_path / "best_architecture.png").read_bytes().startswith(b"\x89PNG")
@@ -183,7 +183,7 @@ def test_derived_network_has_no_auxiliary_head_and_the_parameters_that_are_told(
     shared = SharedWeights(config, images, SharedConfig(batch_size=20, valid_batch_size=10, batch_norm="batch"))
     tokens = shared.space.encode(shared.space.smallest())
     candidate = Candidate(tokens=tokens, valid_accuracy=0.5, valid_loss=1.0)
-    answer = save_answer(tmp_path, shared, candidate, mean=images.mean, std=images.std)
+    answer = save_answer(tmp_path, shared, candidate, data=images)
     network = load_derived(tmp_path)
     assert shared.child.auxiliary_head is not None
     assert network.child.auxiliary_head is None

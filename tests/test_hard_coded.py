@@ -80,7 +80,7 @@ def test_training_it_leaves_the_shared_weights_alone(shared, pair):
 def test_configuration_refuses_other_architectures(images):
     space = CHILD.make_space()
     config = HardCoded(config=CHILD, architecture=space.smallest())
-    child = config.make_child(image_shape=images.image_shape, num_classes=3)
+    child = config.make_child(input_shape=images.input_shape, num_classes=3)
     with pytest.raises(ValueError, match="own architecture"):
         child(torch.zeros(2, 1, 8, 8), space.largest(), generator=torch.Generator())
     assert config.make_space().decisions == space.decisions

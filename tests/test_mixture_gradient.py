@@ -17,7 +17,7 @@ import enas.children.batch_norm
 from enas.children.base import Output
 from enas.children.fused_norm import fused_batch_norm
 from enas.configs import SharedConfig
-from enas.datasets.batches import Batch
+from enas.datasets.data import Batch
 from enas.datasets.images import ImageData
 from enas.mixture_gradient import SgdStep, first_order, second_order
 from enas.shared_weights import SharedWeights
@@ -84,7 +84,7 @@ class Smooth(nn.Module):
 def smooth_batch(seed: int) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     return Batch(
-        images=torch.randn(12, 4, generator=generator, dtype=torch.float64),
+        inputs=torch.randn(12, 4, generator=generator, dtype=torch.float64),
         labels=torch.randint(3, (12,), generator=generator),
     )
 
@@ -100,9 +100,9 @@ def test_first_order_gradient_is_that_of_finite_differences_and_leaves_the_netwo
         step = torch.zeros(2, 2, dtype=torch.float64)
         step[place] = 1e-6
         with torch.no_grad():
-            sides = [F.cross_entropy(network(batch.images, mixture + sign * step).logits, batch.labels) for sign in (1, -1)]
+            sides = [F.cross_entropy(network(batch.inputs, mixture + sign * step).logits, batch.labels) for sign in (1, -1)]
         assert float(found.gradient[place]) == pytest.approx(float(sides[0] - sides[1]) / 2e-6, rel=1e-6)
-    logits = network(batch.images, mixture).logits.detach()
+    logits = network(batch.inputs, mixture).logits.detach()
     assert float(found.loss) == pytest.approx(float(F.cross_entropy(logits, batch.labels)))
     assert float(found.accuracy) == pytest.approx(float((logits.argmax(dim=1) == batch.labels).double().mean()))
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
@@ -165,7 +165,7 @@ def test_second_order_gradient_is_the_exact_one(momentum, grad_clip, weight_deca
 def test_second_order_gradient_by_hand():
     """L_train = a w^2 / 2 and L_valid = w^2 / 2: w' = (1 - .1 a) w, and dL_valid(w')/da = -.1 w^2 (1 - .1 a)."""
     mixture = torch.tensor([[3.0]], dtype=torch.float64, requires_grad=True)
-    batches = [Batch(images=torch.tensor([[value]]), labels=torch.tensor([0])) for value in (0.0, 1.0)]
+    batches = [Batch(inputs=torch.tensor([[value]]), labels=torch.tensor([0])) for value in (0.0, 1.0)]
 
     class Parabola(nn.Module):
         def __init__(self) -> None:
@@ -190,7 +190,7 @@ def test_mixture_step_descends_the_mixtures_loss_and_returns_the_gradient_of_its
     relaxation = relaxation_of(shared)
     batch, before = shared.train_stream.batch(0), deepcopy(shared.child).train()
     weights = torch.tensor(relaxation.weights, dtype=torch.float32, requires_grad=True)
-    output = before.forward_mixture(batch.images, weights, relaxation.active)
+    output = before.forward_mixture(batch.inputs, weights, relaxation.active)
     loss = F.cross_entropy(output.logits, batch.labels)
     loss.backward()
     metrics = shared.mixture_step(relaxation)
@@ -326,7 +326,7 @@ def test_architecture_gradient_is_that_of_the_next_minibatch_by_its_own_statisti
         relaxation = relaxation_of(shared, index)
         batch = shared.architecture_stream.batch(index)
         weights = torch.tensor(relaxation.weights, dtype=torch.float32, requires_grad=True)
-        output = deepcopy(shared.child).train().forward_mixture(batch.images, weights, relaxation.active)
+        output = deepcopy(shared.child).train().forward_mixture(batch.inputs, weights, relaxation.active)
         loss = F.cross_entropy(output.logits, batch.labels)
         loss.backward()
         found = shared.architecture_gradient(relaxation)
@@ -338,8 +338,8 @@ def test_validation_minibatch_of_the_gradient_is_of_validation_images(make, imag
     stream = make().architecture_stream
     assert stream.num_batches == 1
     assert len(stream.batch(0).labels) == 16
-    assert sorted(float(image.sum()) for image in stream.batch(0).images) != sorted(
-        float(image.sum()) for image in stream.batch(1).images
+    assert sorted(float(image.sum()) for image in stream.batch(0).inputs) != sorted(
+        float(image.sum()) for image in stream.batch(1).inputs
     )
     small = make(batch_size=60).architecture_stream  # fewer validation images than a minibatch has
     assert len(small.batch(0).labels) == len(images.valid)
@@ -393,7 +393,7 @@ def exact_gradient_of(shared: SharedWeights, relaxation: Relaxation) -> Tensor:
     network.forward = network.forward_mixture  # what functional_call calls
 
     def loss(weights: dict[str, Tensor], batch: Batch) -> Tensor:
-        output = functional_call(network, weights, (batch.images.double(), mixture, relaxation.active))
+        output = functional_call(network, weights, (batch.inputs.double(), mixture, relaxation.active))
         return F.cross_entropy(output.logits, batch.labels)
 
     weights, config = dict(network.named_parameters()), shared.config
@@ -439,7 +439,7 @@ def test_second_order_gradient_of_a_supernet_is_that_of_a_short_difference_behin
         moved_network = step_in_double(moved, weights, relaxation)
         mixture = torch.from_numpy(weights)
         with torch.no_grad():
-            output = moved_network.forward_mixture(valid.images.double(), mixture, relaxation.active)
+            output = moved_network.forward_mixture(valid.inputs.double(), mixture, relaxation.active)
         sides.append(float(F.cross_entropy(output.logits, valid.labels)))
     along = float((found.double() * torch.from_numpy(direction)).sum())
     assert along == pytest.approx((sides[0] - sides[1]) / (2 * distance), rel=0.02)
@@ -453,7 +453,7 @@ def step_in_double(shared: SharedWeights, weights: FloatArray, relaxation: Relax
     optimizer = torch.optim.SGD(network.parameters(), lr=shared.learning_rate, **options)
     for old, new in zip(shared.child.parameters(), network.parameters(), strict=True):
         optimizer.state[new]["momentum_buffer"] = shared.optimizer.state[old]["momentum_buffer"].double()
-    output = network.forward_mixture(batch.images.double(), torch.from_numpy(weights), relaxation.active)
+    output = network.forward_mixture(batch.inputs.double(), torch.from_numpy(weights), relaxation.active)
     F.cross_entropy(output.logits, batch.labels).backward()
     nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
     optimizer.step()

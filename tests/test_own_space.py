@@ -55,7 +55,7 @@ class ChainSpace(SearchSpace[Chain]):
 
 
 class ChainChild(Child):
-    def __init__(self, config, image_shape, num_classes, architecture):
+    def __init__(self, config, input_shape, num_classes, architecture):
         super().__init__()
         width = config.width
         make = {
@@ -64,7 +64,7 @@ class ChainChild(Child):
             "conv3x3": lambda: nn.Conv2d(width, width, 3, 1, 1),
         }
         own = [OPERATIONS] * config.num_layers if architecture is None else [(name,) for name in architecture.operations]
-        self.stem = nn.Conv2d(image_shape[0], width, 3, padding=1)
+        self.stem = nn.Conv2d(input_shape[0], width, 3, padding=1)
         self.layers = nn.ModuleList(nn.ModuleDict({name: make[name]() for name in names}) for names in own)
         self.classifier = nn.Linear(width, num_classes)
 
@@ -83,8 +83,8 @@ class ChainConfig(ChildConfig):
     def make_space(self):
         return ChainSpace(self.num_layers)
 
-    def make_child(self, *, image_shape, num_classes, architecture=None):
-        return ChainChild(self, image_shape, num_classes, architecture)
+    def make_child(self, *, input_shape, num_classes, architecture=None):
+        return ChainChild(self, input_shape, num_classes, architecture)
 
 
 # What follows is the test.
@@ -123,8 +123,8 @@ def test_default_drawing_is_the_chain():
 
 def test_supernet_equals_the_standalone_network():
     architecture = Chain(("conv3x3", "identity", "conv1x1"))
-    supernet = CONFIG.make_child(image_shape=(1, 8, 8), num_classes=2)
-    standalone = CONFIG.make_child(image_shape=(1, 8, 8), num_classes=2, architecture=architecture)
+    supernet = CONFIG.make_child(input_shape=(1, 8, 8), num_classes=2)
+    standalone = CONFIG.make_child(input_shape=(1, 8, 8), num_classes=2, architecture=architecture)
     copy_inherited(supernet, standalone)
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(supernet(x, architecture).logits, standalone(x, architecture).logits)
@@ -132,7 +132,7 @@ def test_supernet_equals_the_standalone_network():
 
 def test_cost_grows_from_smallest_to_largest():
     smallest, largest = (
-        measure_cost(CONFIG, a, image_shape=(1, 8, 8), num_classes=2) for a in (SPACE.smallest(), SPACE.largest())
+        measure_cost(CONFIG, a, input_shape=(1, 8, 8), num_classes=2) for a in (SPACE.smallest(), SPACE.largest())
     )
     assert largest.flops - smallest.flops == 64 * 3 * 9 * 8 * 8
     assert largest.parameters - smallest.parameters == 3 * (9 * 8 * 8 + 8)

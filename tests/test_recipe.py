@@ -17,7 +17,7 @@ from enas.recipe import RANDOM_FILE, Recipe, train_all
 from enas.spaces.micro import MicroConfig
 
 CHILD = MicroConfig(num_layers=1, num_nodes=3, filters=4, aux_head=False)
-SHAPE = {"image_shape": (1, 8, 8), "num_classes": 3}
+SHAPE = {"input_shape": (1, 8, 8), "num_classes": 3}
 
 
 @pytest.fixture

@@ -92,11 +92,11 @@ def separable() -> ImageData:
 
 def test_training_learns_what_can_be_learned(make, tmp_path):
     training = make(data=separable(), augmentation=None, epochs=15, batch_size=15, learning_rate=0.1)
-    assert training.measure() < 0.7
+    assert training.measure(training.test_stream).accuracy < 0.7
     result = training.run(tmp_path)
     assert result.test_accuracy >= 0.95
     assert result.train_loss < 0.5
-    assert training.measure() == result.test_accuracy
+    assert training.measure(training.test_stream).accuracy == result.test_accuracy
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -185,7 +185,7 @@ def test_step_whose_loss_is_not_finite_moves_nothing(make, monkeypatch):
     before = {name: value.clone() for name, value in training.child.state_dict().items() if "num_batches" not in name}
     moments = [state["momentum_buffer"].clone() for state in training.optimizer.state.values()]
     batch = training.train_stream.batch(1)
-    monkeypatch.setattr(training.train_stream, "batch", lambda step: replace(batch, images=batch.images / 0))
+    monkeypatch.setattr(training.train_stream, "batch", lambda step: replace(batch, inputs=batch.inputs / 0))
     training.train_step()
     assert all(torch.equal(value, training.child.state_dict()[name]) for name, value in before.items())
     assert all(torch.equal(a, b["momentum_buffer"]) for a, b in zip(moments, training.optimizer.state.values(), strict=True))
@@ -228,7 +228,7 @@ def test_training_of_another_architecture_leaves_no_trace(is_finished, make, tmp
 def test_result_holds_measurements_and_the_architecture(make, tmp_path):
     training = make(epochs=3)
     measured: list[float] = []
-    result = training.run(tmp_path, on_epoch=lambda training: measured.append(training.measure()))
+    result = training.run(tmp_path, on_epoch=lambda training: measured.append(training.measure(training.test_stream).accuracy))
     record = json.loads((tmp_path / "result.json").read_text())
     assert RetrainResult(**record["result"]) == result
     assert record["architecture"] == ARCHITECTURE.to_json()
@@ -249,8 +249,8 @@ def test_test_images_are_measured_once_each_and_as_they_are(make, images, monkey
     training = make(augmentation=Augmentation(pad=4, flip=True, cutout=6))
     seen: list[torch.Tensor] = []
     forward = training.child.forward
-    monkeypatch.setattr(training.child, "forward", lambda x, architecture: seen.append(x) or forward(x, architecture))
-    accuracy = training.measure()
+    monkeypatch.setattr(training.child, "forward", lambda x, architecture, carry: seen.append(x) or forward(x, architecture))
+    accuracy = training.measure(training.test_stream).accuracy
     pixels = (torch.cat(seen) * images.std[0] + images.mean[0]).mul(255).round().to(torch.uint8)
     assert torch.equal(pixels, images.test.images)
     with torch.no_grad():
@@ -263,7 +263,7 @@ def test_every_step_has_a_dropout_mask_of_its_own(make, monkeypatch):
     seeds: list[int] = []
     forward = training.child.forward
 
-    def spy(x: torch.Tensor, architecture: Any, *, generator: torch.Generator) -> Any:
+    def spy(x: torch.Tensor, architecture: Any, *, carry: None, generator: torch.Generator) -> Any:
         seeds.append(generator.initial_seed())
         return forward(x, architecture, generator=generator)
 
@@ -277,7 +277,7 @@ def test_measuring_leaves_the_training_as_it_was(make):
     asked, unasked = make(), make()
     for training in (asked, unasked):
         train_epoch(training)
-    asked.measure()
+    asked.measure(asked.test_stream)
     train_epoch(asked)
     train_epoch(unasked)
     assert all(torch.equal(value, unasked.child.state_dict()[name]) for name, value in asked.child.state_dict().items())
@@ -287,7 +287,7 @@ def test_measuring_leaves_the_training_as_it_was(make):
 def test_validation_images_are_trained_on_if_asked_to(use_valid, count, make, images):
     training = make(use_valid=use_valid, batch_size=10, augmentation=None)
     assert training.train_stream.num_batches == count // 10
-    trained = torch.cat([training.train_stream.batch(step).images for step in range(count // 10)])
+    trained = torch.cat([training.train_stream.batch(step).inputs for step in range(count // 10)])
     pixels = (trained * images.std[0] + images.mean[0]).mul(255).round().int()
     given = [images.train.images, images.valid.images][: 1 + use_valid]
     assert sorted(pixels.flatten(1).tolist()) == sorted(torch.cat(given).flatten(1).tolist())
@@ -336,7 +336,7 @@ def test_half_precision_learns_with_weights_and_losses_in_full(make, tmp_path, m
     training = make(data=separable(), augmentation=None, epochs=15, batch_size=15, learning_rate=0.1, precision="bf16")
     given: set[torch.dtype] = set()
     cross_entropy, forward = nn.functional.cross_entropy, training.child.forward
-    spy = lambda logits, labels: given.add(logits.dtype) or cross_entropy(logits, labels)  # noqa: E731
+    spy = lambda logits, *rest, **how: given.add(logits.dtype) or cross_entropy(logits, *rest, **how)  # noqa: E731
     monkeypatch.setattr(nn.functional, "cross_entropy", spy)
     outputs: list[Any] = []
     keep = lambda *args, **options: outputs.append(forward(*args, **options)) or outputs[-1]  # noqa: E731

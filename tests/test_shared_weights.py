@@ -17,6 +17,7 @@ from enas.children.base import Child, copy_inherited
 from enas.configs import SharedConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import BatchStream
+from enas.datasets.data import even_chunk
 from enas.datasets.images import ImageData
 from enas.measure import no_collection
 from enas.seeding import derive_seed
@@ -25,7 +26,6 @@ from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.sampling import sample_uniform
 from enas.types import IntArray, PathBatch
-from enas.validation import even_chunk
 
 CHILD = MacroConfig(num_layers=3, filters=4, keep_prob=0.8)
 WITHOUT_DROPOUT = replace(CHILD, keep_prob=1.0)
@@ -74,7 +74,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 def standalone(shared: SharedWeights, architecture: Any, child: MacroConfig = WITHOUT_DROPOUT) -> Child:
     """The network of one architecture alone, in evaluation mode, with the shared weights copied out."""
-    network = child.make_child(image_shape=shared.image_shape, num_classes=shared.num_classes, architecture=architecture)
+    network = child.make_child(input_shape=shared.input_shape, num_classes=shared.num_classes, architecture=architecture)
     copy_inherited(shared.child, network)
     return network.eval()
 
@@ -113,7 +113,7 @@ def test_gradient_is_the_weighted_sum_of_the_paths_gradients(make):
     for row, weight in zip(tokens, weights, strict=True):
         architecture = shared.space.decode(row)
         network = standalone(shared, architecture).train()
-        loss = nn.functional.cross_entropy(network(batch.images, architecture).logits, batch.labels)
+        loss = nn.functional.cross_entropy(network(batch.inputs, architecture).logits, batch.labels)
         loss.backward()
         for name, parameter in network.named_parameters():
             expected[name] += weight * parameter.grad
@@ -129,7 +129,7 @@ def test_training_metrics_are_those_of_the_paths_before_the_step(make):
     tokens = draw(shared, 2)
     batch = shared.train_stream.batch(0)
     networks = [(standalone(shared, shared.space.decode(row)).train(), shared.space.decode(row)) for row in tokens]
-    (first, first_loss), (second, second_loss) = (score(*network, batch.images, batch.labels) for network in networks)
+    (first, first_loss), (second, second_loss) = (score(*network, batch.inputs, batch.labels) for network in networks)
     metrics = shared.train_step(PathBatch(tokens=tokens, loss_weights=np.array([0.25, 2.0])))
     assert metrics.accuracy.tolist() == pytest.approx([first, second])
     assert metrics.loss.tolist() == pytest.approx([0.25 * first_loss, 2 * second_loss], rel=1e-5)
@@ -140,7 +140,7 @@ def test_auxiliary_heads_loss_counts_with_its_weight(make):
     shared = make(CELLS, aux_weight=0.7, **PLAIN_SGD)
     row, batch = draw(shared, 1), shared.train_stream.batch(0)
     network = deepcopy(shared.child).train()
-    output = network(batch.images, shared.space.decode(row[0]))
+    output = network(batch.inputs, shared.space.decode(row[0]))
     main, aux = (nn.functional.cross_entropy(logits, batch.labels) for logits in (output.logits, output.aux_logits))
     (0.5 * (main + 0.7 * aux)).backward()
     metrics = shared.train_step(PathBatch(tokens=row, loss_weights=np.array([0.5])))
@@ -238,7 +238,7 @@ def test_running_mode_measures_as_the_standalone_network_in_evaluation_mode(make
     assert evaluation.num_examples == 8
     for index, architecture in enumerate(architectures):
         batch = shared.valid_stream.batch(index)
-        accuracy, loss = score(standalone(shared, architecture), architecture, batch.images, batch.labels)
+        accuracy, loss = score(standalone(shared, architecture), architecture, batch.inputs, batch.labels)
         assert evaluation.accuracy[index] == accuracy
         assert evaluation.loss[index] == pytest.approx(loss, rel=1e-5)
 
@@ -249,7 +249,7 @@ def test_batch_mode_measures_with_the_batchs_own_statistics(make):
     architecture = shared.space.decode(draw(shared, 1, seed=3)[0])
     network = standalone(shared, architecture).train()  # BatchNorm in training mode; there is no dropout in it
     batch = shared.valid_stream.batch(0)
-    accuracy, loss = score(network, architecture, batch.images, batch.labels)
+    accuracy, loss = score(network, architecture, batch.inputs, batch.labels)
     evaluation = shared.evaluate([architecture])
     assert evaluation.accuracy.tolist() == [accuracy]
     assert evaluation.loss.tolist() == pytest.approx([loss], rel=1e-5)
@@ -263,9 +263,9 @@ def test_recalibrated_mode_measures_with_statistics_averaged_over_training_batch
     network = standalone(shared, architecture)
     options = {"batch_size": 16, "seed": derive_seed(0, "recalibration"), "mean": images.mean, "std": images.std}
     stream = BatchStream(images.train, **options)
-    recalibrate_by_hand(network, architecture, [stream.batch(step).images for step in range(3)])
+    recalibrate_by_hand(network, architecture, [stream.batch(step).inputs for step in range(3)])
     batches = [shared.valid_stream.batch(0)] if measure == "evaluate" else list(shared.valid_stream.whole(30))
-    accuracy, loss = score(network, architecture, batches[0].images, batches[0].labels)
+    accuracy, loss = score(network, architecture, batches[0].inputs, batches[0].labels)
     evaluation = getattr(shared, measure)([shared.space.largest(), architecture][measure == "evaluate" :])
     assert evaluation.accuracy[-1] == accuracy
     assert evaluation.loss[-1] == pytest.approx(loss, rel=1e-4)
@@ -410,7 +410,7 @@ def test_every_step_has_a_dropout_mask_of_its_own(make, monkeypatch):
     seeds: list[int] = []
     forward = shared.child.forward
 
-    def spy(x: Tensor, architecture: Any, *, generator: torch.Generator) -> Any:
+    def spy(x: Tensor, architecture: Any, *, carry: None, generator: torch.Generator) -> Any:
         seeds.append(generator.initial_seed())
         return forward(x, architecture, generator=generator)
 

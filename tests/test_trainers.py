@@ -416,8 +416,8 @@ class TwoConfig(ChildConfig):
     def make_space(self) -> TwoSpace:
         return TwoSpace()
 
-    def make_child(self, *, image_shape: Any, num_classes: int, architecture: Any = None) -> TwoChild:
-        return TwoChild(image_shape[0], num_classes)
+    def make_child(self, *, input_shape: Any, num_classes: int, architecture: Any = None) -> TwoChild:
+        return TwoChild(input_shape[0], num_classes)
 
 
 LEARNERS = {

@@ -18,16 +18,16 @@ class Output:
     """What a child computes for one batch.
 
     Attributes:
-        logits: float (B, num_classes).
+        logits: float (B, num_classes), a row for each label: of a text (B * T, num_classes), row after row.
         aux_logits: float (B, num_classes) of an auxiliary head, in training mode only, or None.
         penalty: a scalar that is added to the training loss (activation regularisers), or None.
-        carry: state for the next batch of a recurrent child, or None.
+        carry: float (B, ...), what a recurrent child needs of this batch for the next one, without a graph; or None.
     """
 
     logits: Tensor
     aux_logits: Tensor | None = None
     penalty: Tensor | None = None
-    carry: Any = None
+    carry: Tensor | None = None
 
 
 class Child(nn.Module, ABC):
@@ -60,13 +60,15 @@ class Child(nn.Module, ABC):
         """Remove the auxiliary head from a network that is trained no more, if it has one."""
 
     @abstractmethod
-    def forward(self, x: Tensor, architecture: Any, *, carry: Any = None, generator: torch.Generator | None = None) -> Output:
+    def forward(
+        self, x: Tensor, architecture: Any, *, carry: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Output:
         """Run the paths of one architecture and nothing else.
 
         Args:
-            x: one minibatch, such as float images (B, C, H, W).
+            x: one minibatch: float images (B, C, H, W), or int64 tokens (B, T).
             architecture: a member of the space; the standalone network takes only its own.
-            carry: what the previous batch's `Output.carry` held, for recurrent children.
+            carry: what the previous batch's `Output.carry` held, for recurrent children; None at the start.
             generator: CPU generator that dropout masks are drawn from; needed in training mode only.
         """
 
@@ -85,9 +87,23 @@ class Child(nn.Module, ABC):
         """
         raise ValueError(f"{type(self).__name__}: expected a network that runs mixtures, got one that runs single architectures")
 
-    def evaluate_many(self, x: Tensor, architectures: Sequence[Any]) -> list[Output]:
-        """Run several architectures on the same batch; a child may override this with a grouped computation."""
-        return [self(x, architecture) for architecture in architectures]
+    def evaluate_many(
+        self, x: Tensor, architectures: Sequence[Any], *, carries: Sequence[Tensor | None] | None = None
+    ) -> list[Output]:
+        """Run several architectures on the same batch; a child may override this with a grouped computation.
+
+        Args: carries: of each architecture, see `forward`; None at the start.
+        """
+        if carries is None:
+            return [self(x, architecture) for architecture in architectures]
+        return [self(x, one, carry=carry) for one, carry in zip(architectures, carries, strict=True)]
+
+    def example(self, count: int, *, input_shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Return random inputs, as `forward` takes them, for counting and timing: images, of which each is one example.
+
+        Args: count: of examples. input_shape: of one, as given to `ChildConfig.make_child`.
+        """
+        return torch.rand(count, *input_shape, generator=generator)
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw all weights anew: He normal for convolutions and linear maps, one and zero for BatchNorm, zero for biases."""

@@ -95,7 +95,7 @@ class CellChild(Child):
 
     Args:
         config: filters, dropout.
-        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        input_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         reductions: ids of the two reduction cells.
         architecture: None for a supernet.
     """
@@ -111,7 +111,7 @@ class CellChild(Child):
         self,
         config: CellConfig,
         *,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         reductions: tuple[int, int],
         architecture: CellArchitecture | None,
     ) -> None:
@@ -122,14 +122,14 @@ class CellChild(Child):
         self.architecture = architecture
         self.reduction_cells = reductions
         width = STEM_MULTIPLE * config.filters
-        self.stem = nn.Sequential(nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False), BatchNorm(width))
+        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), BatchNorm(width))
 
     def _add_heads(
         self,
         channels: int,
         *,
         aux_channels: int | None,
-        image_size: tuple[int, int],
+        image_size: tuple[int, ...],
         num_classes: int,
         bias: bool = False,
     ) -> None:

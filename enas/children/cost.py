@@ -20,7 +20,8 @@ class Cost:
 
     Attributes:
         parameters: trainable weights, BatchNorm's included, an auxiliary head's left out, as the literature counts.
-        flops: multiply-adds of convolutions and matrix products for one image, as the NAS literature counts FLOPs.
+        flops: multiply-adds of convolutions and matrix products for one image, or one token of a text, as the NAS literature
+            counts FLOPs.
         auxiliary: trainable weights of the auxiliary head, which only training runs.
     """
 
@@ -44,10 +45,10 @@ def _num_weights(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def size_of(config: ChildConfig, architecture: Any, *, image_shape: tuple[int, int, int], num_classes: int) -> int:
+def size_of(config: ChildConfig, architecture: Any, *, input_shape: tuple[int, ...], num_classes: int) -> int:
     """Return an architecture's number of parameters at a configuration's width and depth, as `count_parameters` does."""
     with torch.device("meta"):
-        return count_parameters(config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=architecture))
+        return count_parameters(config.make_child(input_shape=input_shape, num_classes=num_classes, architecture=architecture))
 
 
 class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -71,11 +72,11 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def measure_cost(config: ChildConfig, architecture: Any, *, image_shape: tuple[int, int, int], num_classes: int) -> Cost:
+def measure_cost(config: ChildConfig, architecture: Any, *, input_shape: tuple[int, ...], num_classes: int) -> Cost:
     """Count an architecture's parameters and FLOPs at a configuration's width and depth."""
     with torch.device("meta"):
-        child = config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=architecture).eval()
-        image = torch.empty(1, *image_shape)
+        child = config.make_child(input_shape=input_shape, num_classes=num_classes, architecture=architecture).eval()
+        one = child.example(1, input_shape=input_shape)
     with torch.no_grad(), _FlopCounter() as counter:
-        child(image, architecture)
+        child(one, architecture)
     return Cost(parameters=count_parameters(child), flops=counter.total // 2, auxiliary=count_auxiliary(child))

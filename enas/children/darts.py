@@ -194,7 +194,7 @@ class DartsChild(CellChild):
 
     Args:
         config: layers, nodes, filters, dropout, auxiliary head, operations, BatchNorm.
-        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        input_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         num_classes: size of the logits.
         architecture: None for the supernet.
     """
@@ -205,12 +205,12 @@ class DartsChild(CellChild):
         self,
         config: DartsConfig,
         *,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         architecture: DartsArchitecture | None = None,
     ) -> None:
         reductions = reduction_cells(config.num_layers)
-        super().__init__(config, image_shape=image_shape, reductions=reductions, architecture=architecture)
+        super().__init__(config, input_shape=input_shape, reductions=reductions, architecture=architecture)
         self.space = config.make_space()
         self.cells = nn.ModuleList()
         older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
@@ -226,7 +226,7 @@ class DartsChild(CellChild):
         self._add_heads(
             newer.channels,
             aux_channels=shapes[self.auxiliary_cell].channels if config.aux_head else None,
-            image_size=image_shape[1:],
+            image_size=input_shape[1:],
             num_classes=num_classes,
             bias=True,
         )

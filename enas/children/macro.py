@@ -57,7 +57,7 @@ class MacroChild(Child):
 
     Args:
         config: layers, filters, dropout, operations.
-        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        input_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         num_classes: size of the logits.
         architecture: None for the supernet.
 
@@ -71,7 +71,7 @@ class MacroChild(Child):
         self,
         config: MacroConfig,
         *,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         architecture: MacroArchitecture | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ class MacroChild(Child):
         self.levels = tuple(sum(layer > reduced for reduced in after) for layer in range(config.num_layers))
         is_doubled = self.always_doubles or config.double_filters
         widths = [config.filters * (2**level if is_doubled else 1) for level in range(len(after) + 1)]
-        self.stem = nn.Sequential(nn.Conv2d(image_shape[0], widths[0], 3, padding=1, bias=False), BatchNorm(widths[0]))
+        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], widths[0], 3, padding=1, bias=False), BatchNorm(widths[0]))
         self.layers = nn.ModuleList(self._make_layer(config, layer, widths[level]) for layer, level in enumerate(self.levels))
         self.reductions = nn.ModuleDict(
             {

@@ -65,7 +65,7 @@ class AuthorsMacroChild(MacroChild):
 
     Args:
         config: layers, filters, dropout, whether separable convolutions stay separable.
-        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        input_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         num_classes: size of the logits.
         architecture: a member of the space without pooling.
     """
@@ -76,7 +76,7 @@ class AuthorsMacroChild(MacroChild):
         self,
         config: MacroConfig,
         *,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         architecture: MacroArchitecture,
     ) -> None:
@@ -86,7 +86,7 @@ class AuthorsMacroChild(MacroChild):
                     f"layer {layer}: the authors' final network has no pooling; "
                     f"expected an operation out of {', '.join(KERNEL_SIZES)}, got {operation}"
                 )
-        super().__init__(config, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+        super().__init__(config, input_shape=input_shape, num_classes=num_classes, architecture=architecture)
 
     def _make_layer(self, config: MacroConfig, layer: int, channels: int) -> nn.Module:
         assert self.architecture is not None, "the constructor takes no supernet"

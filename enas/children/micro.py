@@ -92,7 +92,7 @@ class MicroChild(CellChild):
 
     Args:
         config: layers, nodes, filters, dropout, auxiliary head, operations.
-        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        input_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         num_classes: size of the logits.
         architecture: None for the supernet.
     """
@@ -101,12 +101,12 @@ class MicroChild(CellChild):
         self,
         config: MicroConfig,
         *,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         architecture: MicroArchitecture | None = None,
     ) -> None:
         reductions = reduction_cells(config.num_layers)
-        super().__init__(config, image_shape=image_shape, reductions=reductions, architecture=architecture)
+        super().__init__(config, input_shape=input_shape, reductions=reductions, architecture=architecture)
         self.cells = nn.ModuleList()
         older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
         for index in range(config.num_layers + 2):
@@ -119,5 +119,5 @@ class MicroChild(CellChild):
             older, newer = shape if is_reduction else newer, shape
         width = newer.channels  # of the auxiliary head's cell, too: no reduction lies between
         self._add_heads(
-            width, aux_channels=width if config.aux_head else None, image_size=image_shape[1:], num_classes=num_classes
+            width, aux_channels=width if config.aux_head else None, image_size=input_shape[1:], num_classes=num_classes
         )

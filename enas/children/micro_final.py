@@ -64,7 +64,7 @@ class AuthorsMicroChild(CellChild):
 
     Args:
         config: layers, filters, dropout, auxiliary head.
-        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        input_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         num_classes: size of the logits.
         architecture: a member of the space.
     """
@@ -73,12 +73,12 @@ class AuthorsMicroChild(CellChild):
         self,
         config: MicroConfig,
         *,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         architecture: MicroArchitecture,
     ) -> None:
         reductions = reduction_cells(config.num_layers)
-        super().__init__(config, image_shape=image_shape, reductions=reductions, architecture=architecture)
+        super().__init__(config, input_shape=input_shape, reductions=reductions, architecture=architecture)
         self.cells = nn.ModuleList()
         older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
         shapes = []
@@ -95,4 +95,4 @@ class AuthorsMicroChild(CellChild):
             older, newer = newer, cell.shape
             shapes.append(newer)
         aux_channels = shapes[self.auxiliary_cell].channels if config.aux_head else None
-        self._add_heads(newer.channels, aux_channels=aux_channels, image_size=image_shape[1:], num_classes=num_classes)
+        self._add_heads(newer.channels, aux_channels=aux_channels, image_size=input_shape[1:], num_classes=num_classes)

@@ -162,7 +162,7 @@ class NasBench201Child(Child):
 
     Args:
         config: channels, cells, BatchNorm.
-        image_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
+        input_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         num_classes: size of the logits.
         architecture: None for the supernet.
     """
@@ -171,7 +171,7 @@ class NasBench201Child(Child):
         self,
         config: NasBench201Config,
         *,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         architecture: NasBench201Architecture | None = None,
     ) -> None:
@@ -182,7 +182,7 @@ class NasBench201Child(Child):
         self.architecture = architecture
         operations, affine = None if architecture is None else architecture.operations, config.affine
         width = config.filters
-        self.stem = nn.Sequential(nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False), BatchNorm(width, affine=affine))
+        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), BatchNorm(width, affine=affine))
         self.layers = nn.ModuleList()
         for stage in range(3):
             if stage:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enas.configs import require
+from enas.configs import TextConfig, require
 from enas.datasets.digits import read_digits
 from enas.datasets.folder import folder_source
 from enas.datasets.npz import peek_npz, read_npz
@@ -18,6 +18,7 @@ from enas.datasets.splits import split_train
 from enas.datasets.torchvision_sets import read_cifar10, read_cifar100, read_fashion_mnist, read_mnist, read_svhn
 
 if TYPE_CHECKING:
+    from enas.datasets.data import Data
     from enas.datasets.images import ImageData, ImageSplit
     from enas.types import IntArray
 
@@ -26,28 +27,28 @@ __all__ = ["DATASETS", "check_source", "find_looks", "load_data"]
 DATASETS: dict[str, Source] = {
     "cifar10": Source(
         read=read_cifar10,
-        peek=published(num_train=50_000, num_test=10_000, num_classes=10, image_shape=(3, 32, 32)),
+        peek=published(num_train=50_000, num_test=10_000, num_classes=10, input_shape=(3, 32, 32)),
         num_valid=5_000,
         valid_rule="last",
         flip=True,
     ),
     "cifar100": Source(
         read=read_cifar100,
-        peek=published(num_train=50_000, num_test=10_000, num_classes=100, image_shape=(3, 32, 32)),
+        peek=published(num_train=50_000, num_test=10_000, num_classes=100, input_shape=(3, 32, 32)),
         num_valid=5_000,
         valid_rule="last",
         flip=True,
     ),
     "digits": Source(
         read=read_digits,
-        peek=published(num_train=1_447, num_test=350, num_classes=10, image_shape=(1, 8, 8)),
+        peek=published(num_train=1_447, num_test=350, num_classes=10, input_shape=(1, 8, 8)),
         num_valid=350,
         valid_rule="stratified",
         flip=False,
     ),
     "fashion_mnist": Source(
         read=read_fashion_mnist,
-        peek=published(num_train=60_000, num_test=10_000, num_classes=10, image_shape=(1, 28, 28)),
+        peek=published(num_train=60_000, num_test=10_000, num_classes=10, input_shape=(1, 28, 28)),
         num_valid=5_000,
         valid_rule="last",
         flip=True,
@@ -55,7 +56,7 @@ DATASETS: dict[str, Source] = {
     "folder": folder_source(),
     "mnist": Source(
         read=read_mnist,
-        peek=published(num_train=60_000, num_test=10_000, num_classes=10, image_shape=(1, 28, 28)),
+        peek=published(num_train=60_000, num_test=10_000, num_classes=10, input_shape=(1, 28, 28)),
         num_valid=5_000,
         valid_rule="last",
         flip=False,
@@ -63,7 +64,7 @@ DATASETS: dict[str, Source] = {
     "npz": Source(read=read_npz, peek=peek_npz, takes="FILE", num_valid=None, valid_rule="stratified", flip=True),
     "svhn": Source(
         read=read_svhn,
-        peek=published(num_train=73_257, num_test=26_032, num_classes=10, image_shape=(3, 32, 32)),
+        peek=published(num_train=73_257, num_test=26_032, num_classes=10, input_shape=(3, 32, 32)),
         num_valid=5_000,
         valid_rule="last",
         flip=False,
@@ -78,11 +79,12 @@ def check_source(
     num_valid: int | None = None,
     num_train: int | None = None,
     image_size: int | None = None,
+    text: TextConfig | None = None,
 ) -> SplitSizes:
     """Find a user's mistakes in well under a second, without torch and without a download.
 
     Args:
-        source, num_valid, num_train, image_size: as in `load_data`.
+        source, num_valid, num_train, image_size, text: as in `load_data`.
         data_dir: where downloaded data sets are kept; it need not exist yet.
 
     Returns: the sizes of the splits that `load_data` makes of intact files.
@@ -100,7 +102,7 @@ def check_source(
     return SplitSizes(train=len(train), valid=len(valid), test=contents.num_test)
 
 
-def find_looks(source: str, data_dir: Path, *, image_size: int | None = None) -> Looks | None:
+def find_looks(source: str, data_dir: Path, *, image_size: int | None = None, text: TextConfig | None = None) -> Looks | None:
     """Return the shape and the number of classes of a data set's images without reading, or downloading, them.
 
     Args: as in `check_source`.
@@ -118,7 +120,8 @@ def load_data(
     num_valid: int | None = None,
     num_train: int | None = None,
     image_size: int | None = None,
-) -> ImageData:
+    text: TextConfig | None = None,
+) -> Data:
     """Load a data set into disjoint train, valid and test splits.
 
     Args:
@@ -128,13 +131,14 @@ def load_data(
             the last (cifar10, cifar100, fashion_mnist, mnist, svhn), or the last of each class (digits, folder, npz).
         num_train: how many of the remaining training images to keep, the first of each class in proportion; None: all.
         image_size: side in pixels of the squares that images are cropped and resized to; None: they stay as they are.
+        text: how a text is read; None for the defaults.
 
     Returns: the data, with mean and std of the training images that are left.
 
     Raises:
         ValueError: as in `check_source`; or files are damaged; or they are neither there nor to be downloaded.
     """
-    check_source(source, data_dir, num_valid=num_valid, num_train=num_train, image_size=image_size)
+    check_source(source, data_dir, num_valid=num_valid, num_train=num_train, image_size=image_size, text=text)
     entry, path = _find(source, data_dir, image_size)
     raw = entry.read(path)
     train, valid = _split(entry, raw, num_valid, num_train)

@@ -6,30 +6,20 @@ Images stay on the device as uint8, N * C * H * W bytes; a batch is picked, norm
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from enas.datasets.augment import Augmentation, augment
-from enas.datasets.images import ImageSplit
+from enas.datasets.data import Batch
+
+if TYPE_CHECKING:
+    from enas.datasets.images import ImageSplit
 
 # Second key of a stream's seeds: what the numbers are drawn for.
 _ORDER, _AUGMENTATION = 0, 1
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Batch:
-    """A minibatch on the stream's device.
-
-    Attributes:
-        images: float (B, C, H, W), normalised per channel.
-        labels: int64 (B,).
-    """
-
-    images: Tensor
-    labels: Tensor
 
 
 class BatchStream:
@@ -100,7 +90,7 @@ class BatchStream:
         images = self._normalised(self._images.index_select(0, index))
         if self._augmentation is not None:
             images = augment(images, self._augmentation, _generator(self._seed, _AUGMENTATION, step))
-        return Batch(images=images.contiguous(memory_format=self._memory_format), labels=self._labels.index_select(0, index))
+        return Batch(inputs=images.contiguous(memory_format=self._memory_format), labels=self._labels.index_select(0, index))
 
     def whole(self, batch_size: int) -> Iterator[Batch]:
         """Yield every image once, in order and unaugmented; the last batch may be smaller.
@@ -114,7 +104,7 @@ class BatchStream:
 
     def _whole(self, batch_size: int) -> Iterator[Batch]:
         for images, labels in zip(torch.split(self._images, batch_size), torch.split(self._labels, batch_size), strict=True):
-            yield Batch(images=self._normalised(images).contiguous(memory_format=self._memory_format), labels=labels)
+            yield Batch(inputs=self._normalised(images).contiguous(memory_format=self._memory_format), labels=labels)
 
     def _normalised(self, images: Tensor) -> Tensor:
         # in place: three times faster on a CPU than addcmul, whose broadcast is not vectorised

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from enas.configs import AugmentConfig, InputKind
 from enas.datasets.augment import Augmentation
+from enas.datasets.batches import BatchStream
+from enas.datasets.data import Data
+from enas.metrics import MetricName
+from enas.seeding import derive_generator
 
 STD_FLOOR = 1e-3
 """Least standard deviation of a channel, a quarter of a grey level: a constant channel is not divided by zero."""
@@ -37,10 +43,18 @@ class ImageSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def to(self, device: torch.device) -> Self:
+        """Return the split on a device, so that several streams over it share one copy there."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def first(self, count: int) -> Self:
+        """Return the first images, at most all."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ImageData:
-    """A data set, split.
+class ImageData(Data):
+    """Labelled images, split.
 
     Attributes:
         name: the source it was loaded from, such as `cifar10`.
@@ -61,27 +75,31 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation | None = None
+    unit: ClassVar[str] = "images"  # type: ignore[misc]  # of a text it depends on its settings
+    kind: ClassVar[InputKind] = "images"
+    metric: ClassVar[MetricName] = "accuracy"
+    whole_batch_size: ClassVar[int] = 500
 
     def __post_init__(self) -> None:
         """Refuse splits of different shapes, labels out of range and statistics of another number of channels."""
         for which, split in (("train", self.train), ("valid", self.valid), ("test", self.test)):
             if split.images.shape[1:] != self.train.images.shape[1:]:
                 shape = tuple(split.images.shape[1:])
-                raise ValueError(f"{self.name}: {which}: expected images of shape {self.image_shape}, got {shape}")
+                raise ValueError(f"{self.name}: {which}: expected images of shape {self.input_shape}, got {shape}")
             if len(split) and not 0 <= int(split.labels.min()) <= int(split.labels.max()) < self.num_classes:
                 got = f"{int(split.labels.min())} to {int(split.labels.max())}"
                 raise ValueError(f"{self.name}: {which}: expected labels in 0..{self.num_classes - 1}, got {got}")
-        if not len(self.mean) == len(self.std) == self.image_shape[0]:
+        if not len(self.mean) == len(self.std) == self.input_shape[0]:
             got = f"{len(self.mean)} and {len(self.std)}"
-            raise ValueError(f"{self.name}: expected mean and std of {self.image_shape[0]} channels, got {got}")
+            raise ValueError(f"{self.name}: expected mean and std of {self.input_shape[0]} channels, got {got}")
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         _, channels, height, width = self.train.images.shape
         return channels, height, width
 
-    def with_valid_in_train(self) -> ImageData:
+    def with_valid_in_train(self) -> Self:
         """Return the data for retraining: train + valid to train on, an empty valid split, the same test split, mean and std."""
         train = ImageSplit(
             images=torch.cat([self.train.images, self.valid.images]),
@@ -89,6 +107,47 @@ class ImageData:
         )
         valid = ImageSplit(images=self.valid.images[:0], labels=self.valid.labels[:0])
         return replace(self, train=train, valid=valid)
+
+    def measured(self, split: ImageSplit) -> ImageSplit:
+        """Return a split in a fixed random order: pieces of a split sorted by class would have odd batch statistics."""
+        order = torch.randperm(len(split), generator=derive_generator(0, "validation order"))
+        return ImageSplit(images=split.images[order], labels=split.labels[order])
+
+    def stream(
+        self,
+        split: ImageSplit,
+        *,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        device: torch.device | str = "cpu",
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> BatchStream:
+        """Return minibatches of a split, normalised by the statistics of the training images; see `Data.stream`."""
+        return BatchStream(
+            split,
+            batch_size=batch_size,
+            seed=seed,
+            mean=self.mean,
+            std=self.std,
+            augmentation=augmentation,
+            device=device,
+            memory_format=memory_format,
+        )
+
+    def varied(self, config: AugmentConfig) -> Augmentation:
+        """Return the data set's own augmentation with the configured changes."""
+        own = self.augmentation or Augmentation(pad=0, flip=False)
+        return replace(
+            own,
+            pad=own.pad if config.pad is None else config.pad,
+            flip=own.flip if config.flip is None else config.flip,
+            cutout=config.cutout,
+        )
+
+    def preparation(self) -> dict[str, list[float]]:
+        """Return mean and std of each channel, fractions: a network sees (x / 255 - mean) / std."""
+        return {"mean": list(self.mean), "std": list(self.std)}
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

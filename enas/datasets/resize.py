@@ -28,7 +28,7 @@ def resized(source: Source, size: int) -> Source:
         contents = source.peek(path)
         if contents.looks is None:
             return contents
-        channels = contents.looks.image_shape[0]
+        channels = contents.looks.input_shape[0]
         return replace(contents, looks=Looks((channels, size, size), contents.looks.num_classes))
 
     return replace(source, read=read, peek=peek)

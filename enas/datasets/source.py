@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from enas.configs import InputKind
 from enas.types import IntArray
 
 ImageArray = npt.NDArray[np.uint8]
@@ -44,11 +45,11 @@ class Looks(NamedTuple):
     """What a network has to know of its images.
 
     Attributes:
-        image_shape: (channels, height, width).
+        input_shape: (channels, height, width).
         num_classes: how many classes there are.
     """
 
-    image_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     num_classes: int
 
 
@@ -71,11 +72,18 @@ class Contents:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSizes:
-    """How many images a data set has to train, validate and test on."""
+    """How many examples a data set has to train, validate and test on.
+
+    Attributes:
+        unit: what they are called, in the plural.
+        kind: what networks get to see.
+    """
 
     train: int
     valid: int
     test: int
+    unit: str = "images"
+    kind: InputKind = "images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +110,11 @@ class Source:
     takes: str | None = None
 
 
-def published(
-    *, num_train: int, num_test: int, num_classes: int, image_shape: tuple[int, int, int]
-) -> Callable[[Path], Contents]:
+def published(*, num_train: int, num_test: int, num_classes: int, input_shape: tuple[int, ...]) -> Callable[[Path], Contents]:
     """Return the `peek` of a data set whose numbers are known; the files are not looked at."""
 
     def peek(_: Path) -> Contents:
-        looks = Looks(image_shape, num_classes)
+        looks = Looks(input_shape, num_classes)
         return Contents(train_labels=np.arange(num_train) % num_classes, num_test=num_test, looks=looks)
 
     return peek

@@ -10,12 +10,14 @@ from enas.spaces.darts import DartsConfig
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.nasbench201 import NasBench201Config
+from enas.spaces.rnn import RnnConfig
 
 SPACES: dict[str, type[ChildConfig]] = {
     "darts": DartsConfig,
     "macro": MacroConfig,
     "micro": MicroConfig,
     "nasbench201": NasBench201Config,
+    "rnn": RnnConfig,
 }
 """Every space by its name: the configuration that makes the space and its network."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
+from enas.configs import InputKind, require
 from enas.spaces.graph import Drawing, Graph, GraphNode
 from enas.types import Architecture, FloatArray, IntArray
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 ArchitectureT = TypeVar("ArchitectureT", bound=Architecture)
 
 Kind = Literal["op", "skip", "input", "pair"]
-InputRule = Literal["start", "choice", "anchors_mean", "anchor", "anchor_by_distance"]
+InputRule = Literal["none", "start", "choice", "anchors_mean", "anchor", "anchor_by_distance"]
 AnchorRule = Literal["none", "value", "zero"]
 
 
@@ -42,6 +43,7 @@ class Decision:
         learned_bias: initial values of a bias that the vocabulary's head learns, before the tanh; empty means that it has none.
             All decisions of a vocabulary have the same one. Only for `op`.
         tanh_reduce: the policy's tanh constant is divided by it for this decision.
+        tied: whether the vocabulary's head is its embedding, transposed; then the same for all its decisions. Only for `op`.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Decision:
     bias: tuple[float, ...] = ()
     learned_bias: tuple[float, ...] = ()
     tanh_reduce: float = 1.0
+    tied: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a decision whose parts do not fit each other."""
@@ -63,6 +66,9 @@ class Decision:
                 raise ValueError(f"{self.name}: expected {len(self.choices)} biases, got {len(biases)}")
         if self.learned_bias and self.kind != "op":
             raise ValueError(f"{self.name}: only an op decision has a learned bias, got {self.learned_bias} for {self.kind}")
+        if self.tied and (self.kind != "op" or self.learned_bias):
+            got = f"{self.kind} with {self.learned_bias}" if self.learned_bias else self.kind
+            raise ValueError(f"{self.name}: expected tied=False for all but an op decision without learned bias, got {got}")
         if not self.tanh_reduce > 0:
             raise ValueError(f"{self.name}: expected a tanh_reduce above 0, got {self.tanh_reduce}")
         if self.kind == "op":
@@ -83,9 +89,10 @@ class Step:
     """One LSTM step of a policy over the space: where its input comes from, and what it leaves behind.
 
     Attributes:
-        input: `start`: a learned vector. The other rules read the choices of the step before: `choice`: the embedding of its
-            last op choice; `anchors_mean`: sum of the n chosen anchors / (1 + n); `anchor`: that sum as it is;
-            `anchor_by_distance`: each chosen anchor / (.1 + its distance in recorded anchors), summed.
+        input: `start`: a learned vector. `none`: the LSTM does not run; only for first steps, whose output is its initial state,
+            zeros. The other rules read the choices of the step before: `choice`: the embedding of its last op choice;
+            `anchors_mean`: sum of the n chosen anchors / (1 + n); `anchor`: that sum as it is; `anchor_by_distance`: each chosen
+            anchor / (.1 + its distance in recorded anchors), summed.
         anchor: whether later decisions may point at this step: `value` records its output, `zero` records a zero vector as
             value (its output still answers attention), `none` records nothing.
     """
@@ -254,24 +261,31 @@ class ChildConfig(ABC):
     Attributes:
         text_mark: what every text of the space's architectures holds and no other space's does, so that it tells the space; empty
             where texts are numbers.
+        reads: the kind of inputs that the network takes.
     """
 
     text_mark: ClassVar[str] = ""
+    reads: ClassVar[InputKind] = "images"
 
     @abstractmethod
     def make_space(self) -> SearchSpace[Any]:
         """Return the search space."""
 
     @abstractmethod
-    def make_child(self, *, image_shape: tuple[int, int, int], num_classes: int, architecture: Any = None) -> Child:
+    def make_child(self, *, input_shape: tuple[int, ...], num_classes: int, architecture: Any = None) -> Child:
         """Build the network, on PyTorch's default device.
 
         Args:
-            image_shape: (channels, height, width) of the input.
-            num_classes: size of the logits.
+            input_shape: (channels, height, width) of an image; () of a token.
+            num_classes: size of the logits; of a text, the size of its vocabulary.
             architecture: None for the supernet that holds every path; else the standalone network of that one architecture,
                 whose state dict is a subset of the supernet's.
         """
+
+    def require_inputs(self, kind: InputKind, *, data: str) -> None:
+        """Refuse a data set of another kind than the network reads. Raises ValueError. Args: data: its name."""
+        expected = f"a data set of {self.reads}, which networks of the space {self.make_space().name} read"
+        require(kind == self.reads, "data", expected, f"{data}, of {kind}")
 
     def for_text(self, text: str) -> ChildConfig:
         """Return the configuration whose space a text is a member of, where the text tells (its depth, say); else this one."""

@@ -343,12 +343,12 @@ class DartsConfig(ChildConfig):
         )
 
     def make_child(
-        self, *, image_shape: tuple[int, int, int], num_classes: int, architecture: DartsArchitecture | None = None
+        self, *, input_shape: tuple[int, ...], num_classes: int, architecture: DartsArchitecture | None = None
     ) -> Child:
         """Build the supernet, or one architecture's own network."""
         from enas.children.darts import DartsChild  # torch takes seconds to import; `--help` does not need it
 
-        return DartsChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+        return DartsChild(self, input_shape=input_shape, num_classes=num_classes, architecture=architecture)
 
     def for_text(self, text: str) -> DartsConfig:
         """Return this configuration with the number of nodes of a genotype, or of tokens, 6B numbers. Raises ValueError."""

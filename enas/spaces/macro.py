@@ -216,20 +216,20 @@ class MacroConfig(ChildConfig):
         return MacroSpace(self.num_layers, operations=self.operations)
 
     def make_child(
-        self, *, image_shape: tuple[int, int, int], num_classes: int, architecture: MacroArchitecture | None = None
+        self, *, input_shape: tuple[int, ...], num_classes: int, architecture: MacroArchitecture | None = None
     ) -> Child:
         """Build the supernet, or the standalone network of one architecture. Raises ValueError for a final supernet."""
         if self.final == "searched":
             from enas.children.macro import MacroChild  # torch takes seconds to import; `--help` does not need it
 
-            return MacroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+            return MacroChild(self, input_shape=input_shape, num_classes=num_classes, architecture=architecture)
         if architecture is None:
             raise ValueError(
                 f"final: expected searched, since the authors' final network is that of one architecture, got {self.final}"
             )
         from enas.children.macro_final import AuthorsMacroChild
 
-        return AuthorsMacroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+        return AuthorsMacroChild(self, input_shape=input_shape, num_classes=num_classes, architecture=architecture)
 
     def for_text(self, text: str) -> MacroConfig:
         """Return this configuration with the number of layers of an arc string: L (L + 1) / 2 numbers. Raises ValueError."""

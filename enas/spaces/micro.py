@@ -298,20 +298,20 @@ class MicroConfig(ChildConfig):
         )
 
     def make_child(
-        self, *, image_shape: tuple[int, int, int], num_classes: int, architecture: MicroArchitecture | None = None
+        self, *, input_shape: tuple[int, ...], num_classes: int, architecture: MicroArchitecture | None = None
     ) -> Child:
         """Build the supernet, or one architecture's own network. Raises ValueError for a supernet of final ones."""
         if self.final == "searched":
             from enas.children.micro import MicroChild  # torch takes seconds to import; `--help` does not need it
 
-            return MicroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+            return MicroChild(self, input_shape=input_shape, num_classes=num_classes, architecture=architecture)
         if architecture is None:
             raise ValueError(
                 "final: expected searched, since the authors' final network is that of one architecture, got authors"
             )
         from enas.children.micro_final import AuthorsMicroChild
 
-        return AuthorsMicroChild(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+        return AuthorsMicroChild(self, input_shape=input_shape, num_classes=num_classes, architecture=architecture)
 
     def for_text(self, text: str) -> MicroConfig:
         """Return this configuration with the number of nodes of an arc string: 8B numbers. Raises ValueError."""

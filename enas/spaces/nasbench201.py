@@ -216,11 +216,11 @@ class NasBench201Config(ChildConfig):
     def make_child(
         self,
         *,
-        image_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         architecture: NasBench201Architecture | None = None,
     ) -> Child:
         """Build the supernet, or one cell's own network."""
         from enas.children.nasbench201 import NasBench201Child  # torch takes seconds to import; `--help` does not need it
 
-        return NasBench201Child(self, image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+        return NasBench201Child(self, input_shape=input_shape, num_classes=num_classes, architecture=architecture)

@@ -99,8 +99,8 @@ def masks():
 def make_child():
     """Return a builder of children; BatchNorm weights and statistics are random too, so that each can be told apart."""
 
-    def build(config, *, architecture=None, image_shape=(3, 8, 8), num_classes=10):
-        child = config.make_child(image_shape=image_shape, num_classes=num_classes, architecture=architecture)
+    def build(config, *, architecture=None, input_shape=(3, 8, 8), num_classes=10):
+        child = config.make_child(input_shape=input_shape, num_classes=num_classes, architecture=architecture)
         child.reset_parameters(torch.Generator().manual_seed(0))
         generator = torch.Generator().manual_seed(1)
         for name, tensor in (*child.named_parameters(), *child.named_buffers()):

@@ -224,8 +224,8 @@ def test_supernet_and_standalone_network_agree_bit_for_bit_in_channels_last() ->
     config = MacroConfig(num_layers=3, filters=20, keep_prob=1.0)
     space = config.make_space()
     architecture = space.decode(sample_uniform(space, 1, np.random.default_rng(0))[0])
-    supernet = config.make_child(image_shape=(3, 24, 24), num_classes=10)
-    standalone = config.make_child(image_shape=(3, 24, 24), num_classes=10, architecture=architecture)
+    supernet = config.make_child(input_shape=(3, 24, 24), num_classes=10)
+    standalone = config.make_child(input_shape=(3, 24, 24), num_classes=10, architecture=architecture)
     copy_inherited(supernet, standalone)
     x = images(64, 3, 24, 24)
     assert fused_pays(supernet.to(memory_format=torch.channels_last).stem[0](x))  # the contract holds where kernels differ

@@ -72,7 +72,7 @@ def test_a_path_is_not_stored_on_the_network(config, make_child):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7), (2, 5, 11)])
 def test_any_image_size_and_number_of_channels_serves(config, shape, make_child):
     space = config.make_space()
-    child = make_child(config, image_shape=shape, num_classes=4).train()
+    child = make_child(config, input_shape=shape, num_classes=4).train()
     for architecture in (*sampled(config, 2, seed=3), space.smallest(), space.largest()):
         assert run(child, images(3, *shape), architecture)[0].shape == (3, 4)
 
@@ -81,7 +81,7 @@ def test_smallest_costs_no_more_and_largest_no_less_than_any_sample(config):
     space = config.make_space()
 
     def cost(architecture):
-        return measure_cost(config, architecture, image_shape=(3, 8, 8), num_classes=10).flops
+        return measure_cost(config, architecture, input_shape=(3, 8, 8), num_classes=10).flops
 
     costs = [cost(architecture) for architecture in sampled(config, 10, seed=4)]
     assert cost(space.largest()) >= max(costs)
@@ -90,7 +90,7 @@ def test_smallest_costs_no_more_and_largest_no_less_than_any_sample(config):
 
 def test_seed_decides_all_weights(config):
     def drawn(seed):
-        child = config.make_child(image_shape=(3, 8, 8), num_classes=4)
+        child = config.make_child(input_shape=(3, 8, 8), num_classes=4)
         child.reset_parameters(torch.Generator().manual_seed(seed))
         return child.state_dict()
 

@@ -122,7 +122,7 @@ def test_logits_are_those_of_the_described_network(num_layers, training, make_ch
         aux_head=num_layers != 4,
         affine=num_layers != 5,
     )
-    child = make_child(config, image_shape=(3, 9, 7)).double().train(training)
+    child = make_child(config, input_shape=(3, 9, 7)).double().train(training)
     child.drop_path_keep_prob = 0.6
     x = images(4, 3, 9, 7).double()
     for architecture in (*sampled(config, 2), config.make_space().smallest()):
@@ -164,7 +164,7 @@ def test_published_cells_have_the_parameters_of_the_authors_shapes():
     config = DartsConfig(num_layers=20, filters=36, aux_head=True)
     architecture = config.make_space().from_text(PUBLISHED["darts-v2"].text)
     with torch.device("meta"):
-        child = config.make_child(image_shape=(3, 32, 32), num_classes=10, architecture=architecture)
+        child = config.make_child(input_shape=(3, 32, 32), num_classes=10, architecture=architecture)
     assert count_parameters(child) == 3_349_342
     assert count_auxiliary(child) == (576 * 128 + 2 * 128) + (4 * 128 * 768 + 2 * 768) + 768 * 10
 
@@ -172,7 +172,7 @@ def test_published_cells_have_the_parameters_of_the_authors_shapes():
 def test_supernet_of_the_authors_size_has_their_number_of_parameters():
     """Their log of a search says 1.930618 M, without weights in the cells' BatchNorm, and their poolings' has none either."""
     with torch.device("meta"):
-        child = DartsConfig(affine=False).make_child(image_shape=(3, 32, 32), num_classes=10)
+        child = DartsConfig(affine=False).make_child(input_shape=(3, 32, 32), num_classes=10)
     assert count_parameters(child) == 1_930_618
     assert count_auxiliary(child) == 0
 
@@ -230,7 +230,7 @@ def test_cell_of_none_gives_zeros_of_its_size(make_child):
     nothing = (Node(inputs=(0, 1), operations=("none", "none")),)
     something = (Node(inputs=(0, 1), operations=("skip_connect", "max_pool_3x3")),)
     config = DartsConfig(num_layers=3, num_nodes=1, filters=2)
-    child = make_child(config, image_shape=(3, 9, 7)).train()
+    child = make_child(config, input_shape=(3, 9, 7)).train()
     for architecture in (
         DartsArchitecture(normal=something, reduce=nothing),
         DartsArchitecture(normal=nothing, reduce=nothing),
@@ -314,7 +314,7 @@ def test_forward_leaves_no_path_on_the_module(make_child):
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (28, 28)])
 def test_small_and_odd_images_run(size, make_child):
     config = DartsConfig(num_layers=3, num_nodes=2, filters=2, aux_head=True)
-    child = make_child(config, image_shape=(1, *size), num_classes=2).train()
+    child = make_child(config, input_shape=(1, *size), num_classes=2).train()
     for architecture in (config.make_space().smallest(), config.make_space().largest(), *sampled(config, 2)):
         output = run(child, images(3, 1, *size), architecture)
         assert output.logits.shape == output.aux_logits.shape == (3, 2)
@@ -324,7 +324,7 @@ def test_small_and_odd_images_run(size, make_child):
 def test_architecture_of_another_space_is_refused():
     other = sampled(DartsConfig())[0]
     with pytest.raises(ValueError, match="normal: expected 1 nodes, got 4"):
-        DartsConfig(num_nodes=1).make_child(image_shape=(3, 8, 8), num_classes=10, architecture=other)
+        DartsConfig(num_nodes=1).make_child(input_shape=(3, 8, 8), num_classes=10, architecture=other)
 
 
 def edges_of(config):
@@ -336,7 +336,7 @@ def edges_of(config):
 @pytest.mark.parametrize("training", [False, True])
 def test_mixture_is_the_described_sum(operations, training, make_child, layers_of, masks):
     config = DartsConfig(num_layers=4, num_nodes=2, filters=3, keep_prob=0.7, aux_head=True, operations=operations)
-    child = make_child(config, image_shape=(3, 9, 7)).double().train(training)
+    child = make_child(config, input_shape=(3, 9, 7)).double().train(training)
     child.drop_path_keep_prob = 0.6
     x = images(4, 3, 9, 7).double()
     edges = edges_of(config)

@@ -13,7 +13,7 @@ from enas.spaces.darts import OPERATIONS, DartsArchitecture, DartsConfig, Node
 
 def counted_multiply_adds(config):
     """Return a function that runs an architecture and counts a layer's outputs times the weights that each of them reads."""
-    supernet = config.make_child(image_shape=(1, 8, 8), num_classes=2).eval()
+    supernet = config.make_child(input_shape=(1, 8, 8), num_classes=2).eval()
     image, counted = torch.randn(1, 1, 8, 8), []
     for module in supernet.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -31,7 +31,7 @@ def counted_multiply_adds(config):
 def rank(config, architecture):
     """Return parameters, number of poolings, tokens."""
     with torch.device("meta"):
-        child = config.make_child(image_shape=(1, 8, 8), num_classes=2, architecture=architecture)
+        child = config.make_child(input_shape=(1, 8, 8), num_classes=2, architecture=architecture)
     names = [name for nodes in architecture.cells for node in nodes for name in node.operations]
     return count_parameters(child), sum("pool" in name for name in names), config.make_space().encode(architecture)
 
@@ -68,7 +68,7 @@ def test_smallest_and_largest_are_those_of_brute_force_over_both_cells(operation
     assert len(members) == (len(operations) - ("none" in operations)) ** 4
 
     def measured(architecture):
-        return measure_cost(config, architecture, image_shape=(1, 8, 8), num_classes=2).flops
+        return measure_cost(config, architecture, input_shape=(1, 8, 8), num_classes=2).flops
 
     assert (space.smallest(), space.largest()) == extremes(config, members, multiply_adds=measured)
 

@@ -91,7 +91,7 @@ def test_twelve_layer_supernet_has_the_parameters_of_the_authors_shapes():
     reductions = (first_reductions + second_reductions) * (2 * filters * filters // 2 + norm)
     classifier = filters * 10
     assert stem + layers + reductions + classifier == 697_860
-    child = MacroConfig().make_child(image_shape=(3, 32, 32), num_classes=10)
+    child = MacroConfig().make_child(input_shape=(3, 32, 32), num_classes=10)
     assert count_parameters(child) == 697_860
 
 
@@ -99,7 +99,7 @@ def test_twelve_layer_supernet_has_the_parameters_of_the_authors_shapes():
 @pytest.mark.parametrize("training", [False, True])
 def test_logits_are_those_of_the_described_network(num_layers, training, make_child):
     config = MacroConfig(num_layers=num_layers, filters=5, keep_prob=1.0)
-    child = make_child(config, image_shape=(3, 9, 7)).double().train(training)
+    child = make_child(config, input_shape=(3, 9, 7)).double().train(training)
     x = images(4, 3, 9, 7).double()
     for architecture in (*sampled(config, 3), config.make_space().largest()):
         weights = {name: tensor.detach().clone() for name, tensor in child.state_dict().items()}
@@ -141,7 +141,7 @@ def test_only_the_sampled_path_gets_gradients(architecture, make_child):
     supernet = make_child(FIVE_LAYERS).train()
     supernet(images(4, 3, 8, 8), architecture, generator=torch.Generator()).logits.square().sum().backward()
     with_gradient = {name for name, parameter in supernet.named_parameters() if parameter.grad is not None}
-    standalone = FIVE_LAYERS.make_child(image_shape=(3, 8, 8), num_classes=10, architecture=architecture)
+    standalone = FIVE_LAYERS.make_child(input_shape=(3, 8, 8), num_classes=10, architecture=architecture)
     assert with_gradient == {name for name, _ in standalone.named_parameters()}
     assert with_gradient < {name for name, _ in supernet.named_parameters()}
 
@@ -150,7 +150,7 @@ def test_only_the_sampled_path_gets_gradients(architecture, make_child):
 def test_any_depth_width_and_number_of_classes_runs(num_layers, make_child):
     config = MacroConfig(num_layers=num_layers, filters=2 + num_layers % 2, keep_prob=0.5)
     channels, classes = (1, 2) if num_layers % 2 else (3, 100)
-    child = make_child(config, image_shape=(channels, 9, 7), num_classes=classes)
+    child = make_child(config, input_shape=(channels, 9, 7), num_classes=classes)
     for architecture in (config.make_space().smallest(), config.make_space().largest()):
         logits = child(images(2, channels, 9, 7), architecture, generator=torch.Generator()).logits
         assert logits.shape == (2, classes)
@@ -160,7 +160,7 @@ def test_any_depth_width_and_number_of_classes_runs(num_layers, make_child):
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (28, 28), (32, 32), (1, 1), pytest.param((224, 224), marks=pytest.mark.slow)])
 def test_any_image_size_runs(size, make_child):
     config = MacroConfig(num_layers=3, filters=4)
-    child = make_child(config, image_shape=(1, *size)).eval()
+    child = make_child(config, input_shape=(1, *size)).eval()
     logits = child(images(2, 1, *size), sampled(config, 1)[0]).logits
     assert logits.shape == (2, 10)
     assert logits.isfinite().all()
@@ -250,7 +250,7 @@ def test_only_the_sampled_path_updates_its_running_statistics(make_child):
 
 
 def test_reset_draws_he_normal_weights_from_the_generator():
-    first, second = (MacroConfig(num_layers=2).make_child(image_shape=(3, 8, 8), num_classes=10) for _ in range(2))
+    first, second = (MacroConfig(num_layers=2).make_child(input_shape=(3, 8, 8), num_classes=10) for _ in range(2))
     for child in (first, second):
         child.reset_parameters(torch.Generator().manual_seed(7))
     assert all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in first.state_dict().items())
@@ -261,7 +261,7 @@ def test_reset_draws_he_normal_weights_from_the_generator():
 
 def test_standalone_network_refuses_another_architecture():
     first, second = sampled(FIVE_LAYERS, 2)
-    standalone = FIVE_LAYERS.make_child(image_shape=(3, 8, 8), num_classes=10, architecture=first).eval()
+    standalone = FIVE_LAYERS.make_child(input_shape=(3, 8, 8), num_classes=10, architecture=first).eval()
     with pytest.raises(ValueError, match="expected the standalone network's own architecture"):
         standalone(images(2, 3, 8, 8), second)
 
@@ -269,7 +269,7 @@ def test_standalone_network_refuses_another_architecture():
 def test_weights_that_a_supernet_lacks_are_named():
     architecture = MacroArchitecture(operations=("conv3x3",), skips=((),))
     config = MacroConfig(num_layers=1, filters=4)
-    supernet = MacroConfig(num_layers=1, filters=4, operations=("max3x3",)).make_child(image_shape=(3, 8, 8), num_classes=10)
-    standalone = config.make_child(image_shape=(3, 8, 8), num_classes=10, architecture=architecture)
+    supernet = MacroConfig(num_layers=1, filters=4, operations=("max3x3",)).make_child(input_shape=(3, 8, 8), num_classes=10)
+    standalone = config.make_child(input_shape=(3, 8, 8), num_classes=10, architecture=architecture)
     with pytest.raises(ValueError, match=r"it lacks layers\.0\.branches\.conv3x3\.conv\.weight, "):
         copy_inherited(supernet, standalone)

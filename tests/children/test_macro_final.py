@@ -70,7 +70,7 @@ def test_published_network_has_the_parameters_of_the_authors_shapes(final, total
     config = MacroConfig(num_layers=24, filters=96, final=final)
     architecture = config.make_space().from_text(ARC)
     with torch.device("meta"):
-        child = config.make_child(image_shape=(3, 32, 32), num_classes=10, architecture=architecture)
+        child = config.make_child(input_shape=(3, 32, 32), num_classes=10, architecture=architecture)
     assert count_parameters(child) == total
     assert len(child.reductions) == 9 + 17  # the published skips need every reduction that the authors' code computes
 
@@ -82,7 +82,7 @@ def test_logits_are_those_of_the_described_network(num_layers, training, final, 
     config = MacroConfig(num_layers=num_layers, filters=3, keep_prob=1.0, operations=WITHOUT_POOLING, final=final)
     x = images(4, 3, 9, 7).double()
     for architecture in (*sampled(config), config.make_space().largest()):
-        child = make_child(config, architecture=architecture, image_shape=(3, 9, 7)).double().train(training)
+        child = make_child(config, architecture=architecture, input_shape=(3, 9, 7)).double().train(training)
         expected = final_logits(layers_of(child), architecture, x, config=config)
         torch.testing.assert_close(child(x, architecture).logits, expected, rtol=1e-9, atol=1e-9)
 
@@ -117,13 +117,13 @@ def test_pooling_is_refused(final):
     config = MacroConfig(num_layers=2, filters=4, final=final)
     architecture = MacroArchitecture(operations=("conv3x3", "max3x3"), skips=((), ()))
     with pytest.raises(ValueError, match=r"layer 1: the authors' final network has no pooling; expected .*, got max3x3"):
-        config.make_child(image_shape=(3, 8, 8), num_classes=10, architecture=architecture)
+        config.make_child(input_shape=(3, 8, 8), num_classes=10, architecture=architecture)
 
 
 @pytest.mark.parametrize("final", FINALS)
 def test_supernet_of_final_networks_is_refused(final):
     with pytest.raises(ValueError, match=f"final: expected searched, since .* of one architecture, got {final}"):
-        MacroConfig(final=final).make_child(image_shape=(3, 8, 8), num_classes=10)
+        MacroConfig(final=final).make_child(input_shape=(3, 8, 8), num_classes=10)
 
 
 def test_unknown_final_network_is_refused():

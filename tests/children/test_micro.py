@@ -103,7 +103,7 @@ def test_supernet_of_the_authors_size_has_the_parameters_of_their_shapes():
     reductions = 2 * (20 * 40 + 2 * 40) + 2 * (40 * 80 + 2 * 80)  # both inputs of either reduction cell
     classifier = 80 * 10
     assert stem + from_stem + reductions + cells + classifier == 5_373_140
-    child = MicroConfig().make_child(image_shape=(3, 32, 32), num_classes=10)
+    child = MicroConfig().make_child(input_shape=(3, 32, 32), num_classes=10)
     assert count_parameters(child) == 5_373_140
     auxiliary = (80 * 128 + 2 * 128) + (2 * 2 * 128 * 768 + 2 * 768) + 768 * 10
     assert count_auxiliary(child) == auxiliary == 412_928
@@ -115,7 +115,7 @@ def test_supernet_of_the_authors_size_has_the_parameters_of_their_shapes():
 def test_logits_are_those_of_the_described_network(num_layers, training, make_child, layers_of, masks):
     num_nodes = 1 + num_layers % 3
     config = MicroConfig(num_layers=num_layers, num_nodes=num_nodes, filters=3, keep_prob=0.7)
-    child = make_child(config, image_shape=(3, 9, 7)).double().train(training)
+    child = make_child(config, input_shape=(3, 9, 7)).double().train(training)
     child.drop_path_keep_prob = 0.6
     x = images(4, 3, 9, 7).double()
     for architecture in (*sampled(config, 2), config.make_space().largest()):
@@ -137,7 +137,7 @@ def test_every_operation_is_that_of_the_described_network(operation, training, m
 def test_auxiliary_logits_are_those_of_the_described_head(size, make_child, layers_of):
     height, width = ((length + 3) // 4 for length in size)
     config = MicroConfig(num_layers=1, num_nodes=1, filters=2)
-    child = make_child(config, image_shape=(1, *size)).double().train()
+    child = make_child(config, input_shape=(1, *size)).double().train()
     x = images(3, 8, height, width).double()
     torch.testing.assert_close(child.auxiliary_head(x), layers_of(child).auxiliary_logits(x), rtol=1e-9, atol=1e-9)
 
@@ -193,7 +193,7 @@ def test_auxiliary_head_does_not_run_in_evaluation_mode(make_child):
 
 def test_network_without_an_auxiliary_head_has_none():
     config = MicroConfig(num_layers=1, num_nodes=1, filters=2, aux_head=False)
-    child = config.make_child(image_shape=(1, 8, 8), num_classes=3).train()
+    child = config.make_child(input_shape=(1, 8, 8), num_classes=3).train()
     assert child.auxiliary_head is None
     assert run(child, images(2, 1, 8, 8), config.make_space().largest()).aux_logits is None
     assert count_auxiliary(child) == 0
@@ -237,7 +237,7 @@ def test_drop_path_follows_its_generator_and_needs_one(make_child):
 def test_any_depth_and_image_size_runs(num_layers, size, make_child):
     config = MicroConfig(num_layers=num_layers, num_nodes=2, filters=2 + num_layers % 2, operations=("sep3x3", "identity"))
     channels, classes = (1, 2) if num_layers % 2 else (3, 100)
-    child = make_child(config, image_shape=(channels, *size), num_classes=classes).train()
+    child = make_child(config, input_shape=(channels, *size), num_classes=classes).train()
     for architecture in (config.make_space().smallest(), config.make_space().largest()):
         output = run(child, images(2, channels, *size), architecture)
         assert output.logits.shape == output.aux_logits.shape == (2, classes)
@@ -304,7 +304,7 @@ def test_forward_leaves_no_path_on_the_module(make_child):
 
 def test_reset_draws_he_normal_weights_from_the_generator():
     config = MicroConfig(num_layers=1, num_nodes=1, filters=32)
-    first, second = (config.make_child(image_shape=(3, 8, 8), num_classes=10) for _ in range(2))
+    first, second = (config.make_child(input_shape=(3, 8, 8), num_classes=10) for _ in range(2))
     for child in (first, second):
         child.reset_parameters(torch.Generator().manual_seed(7))
     assert all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in first.state_dict().items())
@@ -322,7 +322,7 @@ def test_standalone_network_refuses_another_architecture(make_child):
 def test_architecture_of_another_space_is_refused():
     other = sampled(MicroConfig())[0]
     with pytest.raises(ValueError, match="normal: expected 2 nodes, got 5"):
-        SMALL.make_child(image_shape=(3, 8, 8), num_classes=10, architecture=other)
+        SMALL.make_child(input_shape=(3, 8, 8), num_classes=10, architecture=other)
 
 
 def multiply_adds(supernet, architecture, image):
@@ -333,7 +333,7 @@ def multiply_adds(supernet, architecture, image):
 
 def rank(config, architecture):
     """Return parameters, number of poolings, tokens."""
-    child = config.make_child(image_shape=(1, 4, 4), num_classes=2, architecture=architecture)
+    child = config.make_child(input_shape=(1, 4, 4), num_classes=2, architecture=architecture)
     num_poolings = sum(operation in ("avg3x3", "max3x3") for node in architecture.normal for operation in node.operations)
     return count_parameters(child), num_poolings, config.make_space().encode(architecture)
 
@@ -355,7 +355,7 @@ def test_smallest_and_largest_are_those_of_brute_force(num_nodes, operations):
         [Node(inputs=picks, operations=pair) for picks in itertools.product(range(2 + index), repeat=2) for pair in pairs]
         for index in range(num_nodes)
     ]
-    supernet, image = config.make_child(image_shape=(1, 4, 4), num_classes=2).eval(), images(1, 1, 4, 4)
+    supernet, image = config.make_child(input_shape=(1, 4, 4), num_classes=2).eval(), images(1, 1, 4, 4)
     members = [MicroArchitecture(normal=nodes, reduce=nodes) for nodes in itertools.product(*per_node)]
     costs = [multiply_adds(supernet, member, image) for member in members]
     cheapest, dearest = (

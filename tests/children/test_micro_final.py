@@ -120,7 +120,7 @@ def test_published_cells_have_the_parameters_of_the_authors_shapes():
     config = MicroConfig(num_layers=15, filters=36, final="authors")
     architecture = config.make_space().from_text(PUBLISHED)
     with torch.device("meta"):
-        child = config.make_child(image_shape=(3, 32, 32), num_classes=10, architecture=architecture)
+        child = config.make_child(input_shape=(3, 32, 32), num_classes=10, architecture=architecture)
     assert count_parameters(child) == 3_894_372
     assert count_auxiliary(child) == auxiliary
 
@@ -130,7 +130,7 @@ def test_published_cells_have_the_parameters_of_the_authors_shapes():
 def test_logits_are_those_of_the_described_network(num_layers, training, make_child, layers_of, masks):
     config = MicroConfig(num_layers=num_layers, num_nodes=1 + num_layers % 3, filters=3, keep_prob=0.7, final="authors")
     for architecture in (*sampled(config), config.make_space().largest()):
-        child = make_child(config, architecture=architecture, image_shape=(3, 9, 7)).double().train(training)
+        child = make_child(config, architecture=architecture, input_shape=(3, 9, 7)).double().train(training)
         child.drop_path_keep_prob = 0.6
         assert_described(child, images(4, 3, 9, 7).double(), config=config, layers_of=layers_of, masks=masks)
 
@@ -168,7 +168,7 @@ def test_loose_items_are_concatenated_as_they_are(make_child):
 def test_same_architecture_costs_another_amount_than_the_searched_network():
     architecture = sampled(SMALL)[0]
     costs = [
-        measure_cost(config, architecture, image_shape=(3, 8, 8), num_classes=10)
+        measure_cost(config, architecture, input_shape=(3, 8, 8), num_classes=10)
         for config in (SMALL, replace(SMALL, final="searched"))
     ]
     assert costs[0] != costs[1]
@@ -176,7 +176,7 @@ def test_same_architecture_costs_another_amount_than_the_searched_network():
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (28, 28), (1, 1)])
 def test_any_image_size_runs(size, make_child):
-    child = make_child(SMALL, architecture=sampled(SMALL)[0], image_shape=(1, *size), num_classes=3).train()
+    child = make_child(SMALL, architecture=sampled(SMALL)[0], input_shape=(1, *size), num_classes=3).train()
     output = run(child, images(2, 1, *size))
     assert output.logits.shape == output.aux_logits.shape == (2, 3)
     assert output.logits.isfinite().all()
@@ -186,7 +186,7 @@ def test_supernet_of_final_networks_is_refused():
     with pytest.raises(
         ValueError, match="final: expected searched, since the authors' final network is that of one architecture"
     ):
-        SMALL.make_child(image_shape=(3, 8, 8), num_classes=10)
+        SMALL.make_child(input_shape=(3, 8, 8), num_classes=10)
 
 
 def test_another_architecture_is_refused(make_child):

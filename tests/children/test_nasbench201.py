@@ -75,7 +75,7 @@ def described_logits(layers, architecture, x, *, cells_per_stage, weights=None):
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)])
 def test_logits_are_those_of_the_described_network(training, size, make_child, layers_of):
     config = NasBench201Config(filters=3, cells_per_stage=2)
-    child = make_child(config, image_shape=(3, *size)).double().train(training)
+    child = make_child(config, input_shape=(3, *size)).double().train(training)
     x = images(4, 3, *size).double()
     cells = [SPACE.decode(tokens) for tokens in ([0] * 6, [0, 3, 0, 0, 2, 1], [4, 0, 3, 1, 0, 2])]
     for architecture in (*sampled(4), SPACE.smallest(), SPACE.largest(), *cells):
@@ -87,7 +87,7 @@ def test_batch_norm_without_weights_normalises_alike(make_child):
     x = images(8, 3, 8, 8)
     architecture = SPACE.decode([3, 2, 1, 4, 3, 2])
     plain = make_child(NasBench201Config(filters=4, cells_per_stage=1, affine=False)).train()
-    affine = NasBench201Config(filters=4, cells_per_stage=1).make_child(image_shape=(3, 8, 8), num_classes=10).train()
+    affine = NasBench201Config(filters=4, cells_per_stage=1).make_child(input_shape=(3, 8, 8), num_classes=10).train()
     affine.load_state_dict(plain.state_dict(), strict=False)  # leaves BatchNorm's weights at one and zero
     assert torch.equal(plain(x, architecture).logits, affine(x, architecture).logits)
     norms = sum(module.num_features for module in affine.modules() if isinstance(module, torch.nn.BatchNorm2d))
@@ -100,7 +100,7 @@ def test_benchmark_network_has_the_parameters_of_its_description():
     stages = sum(5 * 6 * (9 * c * c + 2 * c) for c in (16, 32, 64))
     reductions = sum(9 * c * 2 * c + 9 * 4 * c * c + 2 * 2 * 2 * c + 2 * c * c for c in (16, 32))
     rest = (27 * 16 + 2 * 16) + 2 * 64 + (64 * 10 + 10)
-    cost = measure_cost(NasBench201Config(), SPACE.largest(), image_shape=(3, 32, 32), num_classes=10)
+    cost = measure_cost(NasBench201Config(), SPACE.largest(), input_shape=(3, 32, 32), num_classes=10)
     assert cost.parameters == stages + reductions + rest == 1_531_546
 
 
@@ -110,7 +110,7 @@ def test_parameters_and_flops_are_those_of_the_published_table():
     with np.load(TABLE) as table:
         parameters, flops = table["params_m"], table["flops_m"]
     for architecture in sampled(12, seed=1):
-        cost = measure_cost(NasBench201Config(), architecture, image_shape=(3, 32, 32), num_classes=10)
+        cost = measure_cost(NasBench201Config(), architecture, input_shape=(3, 32, 32), num_classes=10)
         index = SPACE.official_index(architecture)
         assert cost.parameters / 1e6 == pytest.approx(parameters[index], abs=6e-5)
         if all(live_nodes(architecture.operations)):  # the benchmark counts what the output does not depend on, too
@@ -122,7 +122,7 @@ def test_smallest_and_largest_by_brute_force():
     config = NasBench201Config(filters=2, cells_per_stage=1)
 
     def cost(architecture):
-        measured = measure_cost(config, architecture, image_shape=(3, 8, 8), num_classes=10)
+        measured = measure_cost(config, architecture, input_shape=(3, 8, 8), num_classes=10)
         return np.array([measured.flops, measured.parameters])
 
     base = cost(SPACE.smallest())
@@ -152,14 +152,14 @@ def test_edges_that_the_output_does_not_depend_on_are_left_out(make_child):
 
 
 def test_every_operation_with_weights_has_its_own_on_each_edge():
-    child = NasBench201Config(filters=4, cells_per_stage=1).make_child(image_shape=(3, 8, 8), num_classes=10)
+    child = NasBench201Config(filters=4, cells_per_stage=1).make_child(input_shape=(3, 8, 8), num_classes=10)
     names = {name for name, _ in child.named_parameters() if name.startswith("layers.0.") and name.endswith("0.weight")}
     assert names == {f"layers.0.{edge}.{operation}.0.weight" for edge in range(6) for operation in OPERATIONS[2:4]}
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_mixture_is_the_described_sum(training, make_child, layers_of):
-    child = make_child(NasBench201Config(filters=3, cells_per_stage=2), image_shape=(3, 9, 7)).double().train(training)
+    child = make_child(NasBench201Config(filters=3, cells_per_stage=2), input_shape=(3, 9, 7)).double().train(training)
     x = images(4, 3, 9, 7).double()
     weights = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(5), size=6))
     expected = described_logits(layers_of(child), None, x, cells_per_stage=2, weights=weights)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from enas.datasets.augment import Augmentation
-from enas.datasets.batches import Batch, BatchStream
+from enas.datasets.batches import BatchStream
+from enas.datasets.data import Batch
 from enas.datasets.images import ImageSplit, channel_statistics
 
 MEAN, STD = (0.5, 0.25, 0.1), (0.2, 0.3, 0.4)
@@ -28,7 +29,7 @@ def make_stream(
 
 
 def same(first: Batch, second: Batch) -> bool:
-    return torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+    return torch.equal(first.inputs, second.inputs) and torch.equal(first.labels, second.labels)
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ def test_another_seed_gives_other_orders_and_other_noise(other_seed: int) -> Non
     assert epoch_labels(make_stream(split), 0) != epoch_labels(make_stream(split, seed=other_seed), 0)
     single = ImageSplit(images=split.images[:1].repeat(4, 1, 1, 1), labels=split.labels[:1].repeat(4))
     first, second = (make_stream(single, batch_size=4, seed=seed, augmentation=Augmentation()) for seed in (0, other_seed))
-    assert not torch.equal(first.batch(0).images, second.batch(0).images)
+    assert not torch.equal(first.batch(0).inputs, second.batch(0).inputs)
 
 
 @pytest.mark.parametrize(("num_images", "batch_size"), [(23, 5), (20, 5), (5, 5), (9, 1)])
@@ -78,20 +79,20 @@ def test_epochs_have_different_orders_and_leave_out_different_images() -> None:
 def test_images_are_picked_with_their_labels_and_normalised() -> None:
     split = make_split()
     batch = make_stream(split).batch(1)
-    torch.testing.assert_close(batch.images.double(), normalised(split.images[batch.labels]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(batch.inputs.double(), normalised(split.images[batch.labels]), rtol=1e-5, atol=1e-5)
 
 
 def test_statistics_of_the_split_give_mean_zero_and_variance_one() -> None:
     split = make_split(50)
     mean, std = channel_statistics(split.images)
     batch = BatchStream(split, batch_size=50, seed=0, mean=mean, std=std, dtype=torch.float64).batch(0)
-    torch.testing.assert_close(batch.images.mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
-    torch.testing.assert_close(batch.images.var((0, 2, 3), correction=0), torch.ones(3, dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(batch.inputs.mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(batch.inputs.var((0, 2, 3), correction=0), torch.ones(3, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 def test_padding_is_the_mean_colour_exactly() -> None:
     split = ImageSplit(images=torch.full((8, 3, 4, 4), 255, dtype=torch.uint8), labels=torch.arange(8))
-    values = make_stream(split, batch_size=8, augmentation=Augmentation()).batch(0).images[:, 0]
+    values = make_stream(split, batch_size=8, augmentation=Augmentation()).batch(0).inputs[:, 0]
     padding, colour = sorted(set(values.flatten().tolist()))
     assert padding == 0
     assert colour == pytest.approx(2.5)  # (1 - .5) / .2
@@ -101,7 +102,7 @@ def test_augmented_batches_hold_the_same_images_as_plain_ones_but_varied() -> No
     split = make_split()
     plain, varied = make_stream(split).batch(3), make_stream(split, augmentation=Augmentation()).batch(3)
     assert torch.equal(plain.labels, varied.labels)
-    assert not torch.equal(plain.images, varied.images)
+    assert not torch.equal(plain.inputs, varied.inputs)
 
 
 def test_same_image_is_varied_anew_at_each_step() -> None:
@@ -110,8 +111,8 @@ def test_same_image_is_varied_anew_at_each_step() -> None:
     stream = make_stream(split, batch_size=1, augmentation=Augmentation())
     for epoch in range(3):
         steps = range(5 * epoch, 5 * epoch + 5)
-        assert len({stream.batch(step).images.numpy().tobytes() for step in steps}) > 1
-    assert len({stream.batch(step).images.numpy().tobytes() for step in range(15)}) > 10
+        assert len({stream.batch(step).inputs.numpy().tobytes() for step in steps}) > 1
+    assert len({stream.batch(step).inputs.numpy().tobytes() for step in range(15)}) > 10
 
 
 def test_without_augmentation_no_pixel_is_varied() -> None:
@@ -119,7 +120,7 @@ def test_without_augmentation_no_pixel_is_varied() -> None:
     stream = make_stream(split)
     for step in range(2 * stream.num_batches):
         batch = stream.batch(step)
-        torch.testing.assert_close(batch.images.double(), normalised(split.images[batch.labels]), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(batch.inputs.double(), normalised(split.images[batch.labels]), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("augmentation", [None, Augmentation()])
@@ -128,7 +129,7 @@ def test_whole_yields_every_image_once_in_order_unaugmented(augmentation: Augmen
     batches = list(make_stream(split, augmentation=augmentation).whole(10))
     assert [len(batch.labels) for batch in batches] == [10, 10, 3]
     assert torch.equal(torch.cat([batch.labels for batch in batches]), split.labels)
-    images = torch.cat([batch.images for batch in batches])
+    images = torch.cat([batch.inputs for batch in batches])
     torch.testing.assert_close(images.double(), normalised(split.images), rtol=1e-5, atol=1e-5)
 
 
@@ -149,8 +150,8 @@ def test_batches_have_the_dtype_and_memory_format_asked_for(
         memory_format=memory_format,
     )
     for batch in (stream.batch(0), next(stream.whole(4))):
-        assert batch.images.dtype == dtype
-        assert batch.images.is_contiguous(memory_format=memory_format)
+        assert batch.inputs.dtype == dtype
+        assert batch.inputs.is_contiguous(memory_format=memory_format)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -159,7 +160,7 @@ def test_device_changes_neither_the_images_picked_nor_how_they_are_varied() -> N
     arguments = {"batch_size": 5, "seed": 0, "mean": MEAN, "std": STD, "augmentation": Augmentation(cutout=3)}
     here, there = (BatchStream(split, device=device, **arguments).batch(7) for device in ("cpu", "cuda"))  # type: ignore[arg-type]
     assert torch.equal(here.labels, there.labels.cpu())
-    torch.testing.assert_close(here.images, there.images.cpu(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(here.inputs, there.inputs.cpu(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 96, 96), (5, 7, 3)])
@@ -173,7 +174,7 @@ def test_any_image_shape_works(shape: tuple[int, int, int]) -> None:
         std=[0.2] * channels,
         augmentation=Augmentation(cutout=2),
     )
-    assert stream.batch(0).images.shape == (4, *shape)
+    assert stream.batch(0).inputs.shape == (4, *shape)
 
 
 def test_making_batches_leaves_the_split_and_the_global_generator_alone() -> None:

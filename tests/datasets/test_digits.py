@@ -46,7 +46,7 @@ def test_pixels_and_labels_are_scikit_learns(digits: ImageData) -> None:
 
 
 def test_digits_are_small_and_grey_and_never_mirrored(digits: ImageData) -> None:
-    assert digits.image_shape == (1, 8, 8)
+    assert digits.input_shape == (1, 8, 8)
     assert digits.num_classes == 10
     assert digits.augmentation is not None
     assert (digits.augmentation.pad, digits.augmentation.flip) == (1, False)

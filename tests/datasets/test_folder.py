@@ -47,7 +47,7 @@ def test_folder_of_classes_gives_the_last_fifth_of_each_class_to_test_and_a_tent
     write(root / "ape", numbered(50), level=100)
     data = load_data(f"folder:{root}", data_dir=Path("data"))
     assert data.num_classes == 2
-    assert data.image_shape == (1, 4, 4)
+    assert data.input_shape == (1, 4, 4)
     # ape is class 0; its 10 and cat's 5 last images test; of the 40 + 20 left, 6 validate
     assert levels(data.test.images) == [*range(140, 150), *range(20, 25)]
     assert data.test.labels.tolist() == [0] * 10 + [1] * 5
@@ -154,7 +154,7 @@ def test_images_are_resized_as_asked(root: Path) -> None:
             (root / name).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", size, colour).save(root / name / f"{index}.{'bmp' if index % 2 else 'png'}")
     data = load_data(f"folder:{root}", data_dir=Path("data"), image_size=16)
-    assert data.image_shape == (3, 16, 16)
+    assert data.input_shape == (3, 16, 16)
     assert data.augmentation == Augmentation(pad=2, flip=True)
     for split in (data.train, data.valid, data.test):
         for image, label in zip(split.images, split.labels.tolist(), strict=True):
@@ -180,7 +180,7 @@ def test_one_colour_image_makes_all_of_them_rgb(root: Path) -> None:
         write(root / name, numbered(5))
     Image.new("RGB", (4, 4), (1, 2, 3)).save(root / "b/4.png")
     data = load_data(f"folder:{root}", data_dir=Path("data"))
-    assert data.image_shape == (3, 4, 4)
+    assert data.input_shape == (3, 4, 4)
     assert data.test.images[1, :, 0, 0].tolist() == [1, 2, 3]
     assert data.test.images[0, :, 0, 0].tolist() == [4, 4, 4]
 

@@ -46,7 +46,7 @@ def test_statistics_of_nothing_are_refused() -> None:
 
 def test_image_shape_is_channels_height_width() -> None:
     split = make_split(4, (3, 5, 7))
-    assert make_data(split, split, split).image_shape == (3, 5, 7)
+    assert make_data(split, split, split).input_shape == (3, 5, 7)
 
 
 def test_retraining_data_holds_train_and_valid_and_keeps_the_statistics() -> None:

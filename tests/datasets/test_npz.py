@@ -36,7 +36,7 @@ def save(folder: Path, arrays: Arrays) -> Path:
 def test_colour_images_are_turned_channels_first(shape: tuple[int, int, int], tmp_path: Path) -> None:
     arrays = make_arrays(shape=shape)
     data = load_data(f"npz:{save(tmp_path, arrays)}", data_dir=tmp_path)
-    assert data.image_shape == (shape[2], shape[0], shape[1])
+    assert data.input_shape == (shape[2], shape[0], shape[1])
     np.testing.assert_array_equal(data.test.images.permute(0, 2, 3, 1), arrays["x_test"])
     assert data.test.labels.tolist() == arrays["y_test"].tolist()
 
@@ -44,7 +44,7 @@ def test_colour_images_are_turned_channels_first(shape: tuple[int, int, int], tm
 def test_grey_images_get_one_channel(tmp_path: Path) -> None:
     arrays = make_arrays(shape=(8, 8))
     data = load_data(f"npz:{save(tmp_path, arrays)}", data_dir=tmp_path)
-    assert data.image_shape == (1, 8, 8)
+    assert data.input_shape == (1, 8, 8)
     np.testing.assert_array_equal(data.test.images[:, 0], arrays["x_test"])
 
 

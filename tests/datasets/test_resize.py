@@ -41,7 +41,7 @@ def test_chunks_do_not_show(monkeypatch):
 
 def test_every_split_of_a_data_set_is_resized_and_its_statistics_are_of_what_is_left(tmp_path: Path):
     whole, small = (load_data("digits", data_dir=tmp_path, image_size=size) for size in (None, 4))
-    assert small.image_shape == (1, 4, 4)
+    assert small.input_shape == (1, 4, 4)
     for name in ("train", "valid", "test"):
         expected = resize_images(getattr(whole, name).images.numpy(), 4)
         assert np.array_equal(getattr(small, name).images.numpy(), expected)
@@ -49,5 +49,5 @@ def test_every_split_of_a_data_set_is_resized_and_its_statistics_are_of_what_is_
     assert small.mean == pytest.approx([small.train.images.double().mean().item() / 255])
     looks = find_looks("digits", tmp_path, image_size=4)
     assert looks is not None
-    assert looks.image_shape == (1, 4, 4)
+    assert looks.input_shape == (1, 4, 4)
     assert check_source("digits", tmp_path, image_size=4) == check_source("digits", tmp_path)

@@ -95,7 +95,7 @@ def test_sizes_are_known_before_the_images_are_read(source: str, asked: dict[str
 def test_looks_are_known_before_the_images_are_read(source: str, tmp_path: Path) -> None:
     data = load_data(source, data_dir=tmp_path)
     looks = find_looks(source, tmp_path)
-    assert looks == ((data.image_shape, data.num_classes) if not source.startswith("folder") else None)
+    assert looks == ((data.input_shape, data.num_classes) if not source.startswith("folder") else None)
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_impossible_numbers_are_refused_before_a_download(tmp_path: Path, monkey
 def test_batches_of_the_validation_split_are_plain_and_those_of_train_varied(source: str, tmp_path: Path) -> None:
     data = load_data(source, data_dir=tmp_path)
     valid = BatchStream(data.valid, batch_size=10, seed=0, mean=data.mean, std=data.std)
-    plain = {image.tobytes() for batch in valid.whole(7) for image in batch.images.numpy()}
-    assert {image.tobytes() for step in range(2) for image in valid.batch(step).images.numpy()} <= plain
+    plain = {image.tobytes() for batch in valid.whole(7) for image in batch.inputs.numpy()}
+    assert {image.tobytes() for step in range(2) for image in valid.batch(step).inputs.numpy()} <= plain
     train = BatchStream(data.train, batch_size=50, seed=0, mean=data.mean, std=data.std, augmentation=data.augmentation)
-    unvaried = {image.tobytes() for batch in train.whole(100) for image in batch.images.numpy()}
-    assert not {image.tobytes() for image in train.batch(0).images.numpy()} <= unvaried
+    unvaried = {image.tobytes() for batch in train.whole(100) for image in batch.inputs.numpy()}
+    assert not {image.tobytes() for image in train.batch(0).inputs.numpy()} <= unvaried
 
 
 def test_default_padding_is_an_eighth_of_the_shorter_side(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_idx_files_are_read_and_the_last_training_images_validate(source: str, f
     train = write_idx(tmp_path / folder / "raw", "train", 40, seed=1)
     test = write_idx(tmp_path / folder / "raw", "t10k", 20, seed=2)
     data = load_data(source, data_dir=tmp_path, num_valid=15)
-    assert data.image_shape == (1, 28, 28)
+    assert data.input_shape == (1, 28, 28)
     np.testing.assert_array_equal(data.train.images[:, 0], train[:25])
     np.testing.assert_array_equal(data.valid.images[:, 0], train[25:])
     np.testing.assert_array_equal(data.test.images[:, 0], test)
@@ -92,7 +92,7 @@ def test_cifar_is_turned_channels_first_and_says_nothing(
 def test_svhn_is_read_and_never_mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision.datasets, "SVHN", FakeSvhn)
     data = load_data("svhn", data_dir=tmp_path, num_valid=50)
-    assert data.image_shape == (3, 32, 32)
+    assert data.input_shape == (3, 32, 32)
     assert data.valid.labels.tolist() == [i % 10 for i in range(250, 300)]
     assert data.augmentation is not None
     assert (data.augmentation.pad, data.augmentation.flip) == (4, False)

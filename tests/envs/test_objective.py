@@ -27,7 +27,7 @@ GOAL = {"cost": "parameters", "target": 500.0, "exponent": -0.5}
 
 def parameters_of(tokens: list[int]) -> int:
     config = MacroConfig(num_layers=3, filters=4)
-    return measure_cost(config, config.make_space().decode(tokens), image_shape=(1, 8, 8), num_classes=10).parameters
+    return measure_cost(config, config.make_space().decode(tokens), input_shape=(1, 8, 8), num_classes=10).parameters
 
 
 @pytest.mark.parametrize("phase", ["controller", "both"])

@@ -72,13 +72,13 @@ class ChainSpace(SearchSpace[Chain]):
 
 
 class ChainChild(Child):
-    def __init__(self, image_shape, num_classes):
+    def __init__(self, input_shape, num_classes):
         super().__init__()
-        self.stem = nn.Conv2d(image_shape[0], 8, 3, padding=1)
+        self.stem = nn.Conv2d(input_shape[0], 8, 3, padding=1)
         self.layers = nn.ModuleList(
             nn.ModuleList([nn.Identity(), *(nn.Conv2d(8, 8, size, padding=size // 2) for size in (1, 3, 5))]) for _ in NUM_CHOICES
         )
-        self.classifier = nn.Linear(8 * image_shape[1] * image_shape[2], num_classes)
+        self.classifier = nn.Linear(8 * input_shape[1] * input_shape[2], num_classes)
 
     def forward(self, x, architecture, *, carry=None, generator=None):
         x = self.stem(x)
@@ -92,8 +92,8 @@ class ChainConfig(ChildConfig):
     def make_space(self):
         return ChainSpace()
 
-    def make_child(self, *, image_shape, num_classes, architecture=None):
-        return ChainChild(image_shape, num_classes)
+    def make_child(self, *, input_shape, num_classes, architecture=None):
+        return ChainChild(input_shape, num_classes)
 
 
 @pytest.fixture(scope="module")

@@ -119,9 +119,9 @@ class FragileConfig(ChildConfig):
     def make_space(self) -> FragileSpace:
         return FragileSpace(self.operations)
 
-    def make_child(self, *, image_shape: Any, num_classes: int, architecture: Fragile | None = None) -> FragileChild:
+    def make_child(self, *, input_shape: Any, num_classes: int, architecture: Fragile | None = None) -> FragileChild:
         own = (self.operations,) * 2 if architecture is None else tuple((name,) for name in architecture.operations)
-        return FragileChild(image_shape[0], num_classes, own)
+        return FragileChild(input_shape[0], num_classes, own)
 
 
 def config_of(*operations: str, strategy: str = "enas", **changes: Any) -> SearchConfig:

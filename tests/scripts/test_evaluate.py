@@ -147,7 +147,7 @@ def test_table_lists_architectures_in_the_order_given(run, evaluate):
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     assert len(rows) == 2
     for row, measured, arc, tokens in zip(rows, record["architectures"], ARCS, TOKENS, strict=True):
-        cost = measure_cost(CHILD, CHILD.make_space().decode(tokens), image_shape=(1, 8, 8), num_classes=10)
+        cost = measure_cost(CHILD, CHILD.make_space().decode(tokens), input_shape=(1, 8, 8), num_classes=10)
         accuracy, loss = f"{measured['accuracy']:.2%}", f"{measured['loss']:.4f}"
         assert row == [arc, accuracy, loss, f"{cost.parameters:,}", f"{cost.flops:,}", "50"]
     assert record["architectures"][0]["loss"] != record["architectures"][1]["loss"]

@@ -71,7 +71,7 @@ def cost_of(tokens: Sequence[int], name: str = "parameters", *, classes: int = 3
 
 @cache
 def _cost_of(tokens: tuple[int, ...], classes: int) -> Cost:
-    return measure_cost(CHILD, CHILD.make_space().decode(tokens), image_shape=(1, 8, 8), num_classes=classes)
+    return measure_cost(CHILD, CHILD.make_space().decode(tokens), input_shape=(1, 8, 8), num_classes=classes)
 
 
 def rows_of(folder: Path, phase: str) -> list[dict[str, Any]]:

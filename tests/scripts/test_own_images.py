@@ -100,7 +100,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def test_answer_takes_the_images_as_they_are_and_knows_their_classes(searched):
     network = read(searched.user / "run" / "best_architecture.json")["network"]
-    assert network["image_shape"] == [3, searched.side, searched.side]
+    assert network["input_shape"] == [3, searched.side, searched.side]
     assert network["num_classes"] == 3
 
 

@@ -112,7 +112,7 @@ def test_answer_is_a_member_of_the_space_and_its_best_candidate(finished):
     assert len(derived) == 5
     assert max(derived, key=lambda row: row["accuracy"])["accuracy"] == answer["valid_accuracy"]
     assert answer["tokens"] in [row["tokens"] for row in derived]
-    cost = measure_cost(CHILD, architecture, image_shape=(1, 8, 8), num_classes=10)
+    cost = measure_cost(CHILD, architecture, input_shape=(1, 8, 8), num_classes=10)
     assert (answer["parameters"], answer["flops"]) == (cost.parameters, cost.flops)
 
 
@@ -209,7 +209,7 @@ def test_answer_is_retrained_at_another_width_and_depth(given, finished, retrain
     expected = deepen(CHILD.make_space().from_json(answer["architecture"]), 6)
     record = json.loads((folder / "architecture-0" / "result.json").read_text())
     assert record["architecture"] == expected.to_json()
-    cost = measure_cost(child, expected, image_shape=(1, 8, 8), num_classes=10)
+    cost = measure_cost(child, expected, input_shape=(1, 8, 8), num_classes=10)
     assert record["result"]["parameters"] == cost.parameters
     random = json.loads((folder / "random-0" / "result.json").read_text())
     assert len(random["architecture"]["operations"]) == 6

@@ -116,7 +116,7 @@ class OneSpaceConfig(ChildConfig):
     def make_space(self):
         return self.space
 
-    def make_child(self, *, image_shape, num_classes, architecture=None):
+    def make_child(self, *, input_shape, num_classes, architecture=None):
         raise NotImplementedError
 
 

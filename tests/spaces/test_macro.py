@@ -131,7 +131,7 @@ def test_smallest_and_largest_are_those_of_brute_force(num_layers, operations):
     space = config.make_space()
 
     def rank(tokens):
-        cost = measure_cost(config, space.decode(tokens), image_shape=(3, 8, 8), num_classes=10)
+        cost = measure_cost(config, space.decode(tokens), input_shape=(3, 8, 8), num_classes=10)
         return cost.flops, cost.parameters, tokens
 
     ranked = sorted(map(rank, itertools.product(*map(range, space.num_choices.tolist()))))

@@ -174,7 +174,7 @@ def test_supernet_of_the_authors_final_network_is_refused():
     with pytest.raises(
         ValueError, match="final: expected searched, since the authors' final network is that of one architecture"
     ):
-        MicroConfig(final="authors").make_child(image_shape=(3, 32, 32), num_classes=10)
+        MicroConfig(final="authors").make_child(input_shape=(3, 32, 32), num_classes=10)
 
 
 def test_operations_are_in_the_authors_order():
