@@ -122,7 +122,7 @@ def test_first_order_gradient_of_a_loss_without_the_mixture_is_zero():
 def exact_second_order(network: Smooth, mixture: Tensor, train: Batch, valid: Batch, step: SgdStep) -> Tensor:
     """Differentiate the validation loss behind the step, gradient clipping included, through the whole graph."""
     weights = dict(network.named_parameters())
-    loss = F.cross_entropy(functional_call(network, weights, (train.images, mixture)).logits, train.labels)
+    loss = F.cross_entropy(functional_call(network, weights, (train.inputs, mixture)).logits, train.labels)
     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
     norm = torch.stack([gradient.square().sum() for gradient in gradients if gradient is not None]).sum().sqrt()
     scale = 1.0 if step.grad_clip is None else (step.grad_clip / (norm + 1e-6)).clamp(max=1.0)
