@@ -134,7 +134,7 @@ def exact_second_order(network: Smooth, mixture: Tensor, train: Batch, valid: Ba
         change = scale * gradients[index] + step.weight_decay * weight
         buffer = step.momentum * step.buffers[index] + change if step.momentum else change
         moved[name] = weight - step.learning_rate * (change + step.momentum * buffer)  # torch: Nesterov
-    loss = F.cross_entropy(functional_call(network, moved, (valid.images, mixture)).logits, valid.labels)
+    loss = F.cross_entropy(functional_call(network, moved, (valid.inputs, mixture)).logits, valid.labels)
     return torch.autograd.grad(loss, mixture)[0]
 
 
