@@ -13,6 +13,7 @@ LAYOUT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "Shared weights": {
         "loss": ("shared/loss",),
         "accuracy": ("shared/accuracy",),
+        "perplexity": ("shared/perplexity", "controller/perplexity"),
         "Kendall's tau with the truth": ("ranking/tau",),
     },
     "Exploration": {"entropy of choices": ("search/choice_entropy",), "unique architectures": ("search/unique_fraction",)},

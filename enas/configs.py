@@ -38,14 +38,15 @@ def _require_training(config: SharedConfig | RetrainConfig) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """How many images a search sees, and how large."""
+    """How many examples a search sees, and how large images are."""
 
     num_train: int | None = None
-    """Training images, the first of each class in proportion; None for all that validation leaves."""
+    """Training images, the first of each class in proportion, or tokens of a text, the first; None for all that validation
+    leaves."""
     num_valid: int | None = None
-    """Validation images, taken from the training images; None for the data set's own number."""
+    """Validation images, or tokens of a text, taken from the training ones; None for the data set's own number."""
     image_size: int | None = None
-    """Side in pixels of the squares that images are cropped and resized to; None for images as they are."""
+    """Side in pixels of the squares that images are cropped and resized to; None for images as they are, and for texts."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -70,6 +71,12 @@ class AugmentConfig:
         require(self.pad is None or self.pad >= 0, "pad", "at least 0", self.pad)
         require(self.cutout >= 0, "cutout", "at least 0", self.cutout)
 
+    def require_kind(self, kind: InputKind) -> None:
+        """Refuse changes where the examples are no images. Raises ValueError."""
+        for name in ("pad", "flip", "cutout"):
+            value, default = getattr(self, name), getattr(type(self), name)
+            require(kind == "images" or value == default, f"augment.{name}", f"{default} with a text", value)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
@@ -78,7 +85,8 @@ class TextConfig:
     level: TextLevel = "word"
     """What a token is: a word between blanks, or a character."""
     vocabulary: int = 10_000
-    """Most different tokens; the rarest of the training text beyond it become <unk>. The Penn Treebank has its own 10,000."""
+    """Most different tokens; the rarest of the training text beyond it become <unk>, as do all that it has once only. The Penn
+    Treebank has its own 10,000."""
     bptt: int = 35
     """Tokens that back-propagation goes through: the length of a sequence."""
     random_lengths: bool = True
@@ -97,9 +105,9 @@ class SharedConfig:
     """Training and measuring the shared weights; defaults are the authors' CIFAR-10 macro search."""
 
     batch_size: int = 128
-    """Images of a training minibatch."""
+    """Images of a training minibatch, or rows of a text, which are read side by side."""
     steps_per_epoch: int | None = None
-    """Training steps of an epoch; None for one pass over the training images."""
+    """Training steps of an epoch; None for one pass over the training examples."""
     paths_per_step: int | None = None
     """Architectures M whose losses share a step; None for the path rule's own number: 1, fair the most choices of a decision,
     sandwich 4."""
@@ -118,7 +126,7 @@ class SharedConfig:
     grad_clip: float | None = 5.0
     """Largest norm of the gradient; None for no limit. (The authors ask for 5 but their code does not apply it.)"""
     valid_batch_size: int = 100
-    """Images of a validation minibatch."""
+    """Images of a validation minibatch, or rows of a text."""
     reward_batches: int = 1
     """Validation minibatches that a reward is measured on."""
     reward_batch: Literal["own", "shared"] = "own"
@@ -351,6 +359,10 @@ class RetrainConfig:
     drop_path_keep_prob: float = 1.0
     """Probability of keeping a path of the last cell at the end of training (authors, micro: .6); it is higher in earlier cells
     and falls from 1 in proportion to the steps done. For networks of cells."""
+    average_window: int | None = None
+    """Averaged SGD (Merity et al. 2018): once an epoch's validation loss is above the lowest of those that so many epochs lie
+    between, measurements are of the mean of the weights after each further step. Made for a constant learning rate; needs
+    --retrain.use-valid False. None for no averaging."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -364,6 +376,10 @@ class RetrainConfig:
         first, keep_prob = self.restart_epochs, self.drop_path_keep_prob
         require(first is None or first >= 1, "restart_epochs", "at least 1 or None", first)
         require(0 < keep_prob <= 1, "drop_path_keep_prob", "a number in (0, 1]", keep_prob)
+        window, use_valid = self.average_window, self.use_valid
+        require(window is None or window >= 1, "average_window", "at least 1 or None", window)
+        expected = "None with use_valid, since the validation loss, which tells when averaging starts, is then of data trained on"
+        require(window is None or not use_valid, "average_window", expected, window)
 
     def require_examples(self, *, num_train: int, num_valid: int, unit: str = "images") -> None:
         """Refuse a minibatch larger than the data, unless retraining is skipped. Raises ValueError; see `SharedConfig`."""

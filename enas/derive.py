@@ -1,6 +1,6 @@
 """From a finished search to its answer: candidates measured on the whole validation set, best first (Pham et al. 2018, 2.2).
 
-Rewards are measured on single minibatches while the weights move; a ranking needs every candidate on the same images under the
+Rewards are measured on single minibatches while the weights move; a ranking needs every candidate on the same examples under the
 final weights. The test split plays no part here.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from enas.configs import CostName
 from enas.costs import CostMeter
 from enas.failures import Failure, failures
+from enas.metrics import Metric
 from enas.rewards import FLOOR, Reward, accuracy, limit_excess
 from enas.shared_weights import SharedWeights
 from enas.types import IntArray
@@ -25,7 +26,7 @@ class Candidate:
 
     Attributes:
         tokens: of the search's space.
-        valid_accuracy: fraction of the whole validation split.
+        valid_accuracy: fraction of the whole validation split that is right.
         valid_loss: mean cross-entropy there, nats.
         failure: why it could not be measured, or None.
         reward: of this measurement.
@@ -45,6 +46,10 @@ class Candidate:
     def within_limits(self) -> bool:
         """Whether no cost is above its hard limit."""
         return self.excess <= 1
+
+    def valid(self, metric: Metric) -> float:
+        """Return a metric on the whole validation split."""
+        return metric.of(accuracy=self.valid_accuracy, loss=self.valid_loss)
 
 
 def rank_candidates(

@@ -33,3 +33,9 @@ def choose_memory_format(device: torch.device) -> torch.memory_format:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context that forward passes run in: nothing for fp32, bfloat16 autocast for bf16."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return the context for what keeps its tensors' precision inside a forward pass in bfloat16."""
+    can_cast = torch.amp.is_autocast_available(device.type)  # not so on the meta device, where costs are counted
+    return torch.autocast(device.type, enabled=False) if can_cast else nullcontext()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from enas.datasets.data import Data
 from enas.derive import Candidate
 from enas.devices import choose_memory_format
 from enas.draw import save_drawing
+from enas.metrics import ACCURACY, METRICS, Metric
 from enas.shared_weights import SharedWeights
 from enas.spaces import make_child_config
 from enas.spaces.base import ChildConfig
@@ -68,12 +70,19 @@ class Answer:
         candidate: its tokens and shared-weight measurements.
         cost: of its standalone network.
         text: in the format others use for the space.
+        metric: how results on the data are told.
     """
 
     architecture: Any
     candidate: Candidate
     cost: Cost
     text: str
+    metric: Metric = ACCURACY
+
+    @property
+    def valid(self) -> float:
+        """The metric on the whole validation set, with shared weights."""
+        return self.candidate.valid(self.metric)
 
 
 def save_answer(folder: Path, shared: SharedWeights, candidate: Candidate, *, data: Data) -> Answer:
@@ -81,7 +90,8 @@ def save_answer(folder: Path, shared: SharedWeights, candidate: Candidate, *, da
     space, config = shared.space, shared.child_config
     architecture = space.decode(candidate.tokens)
     cost = measure_cost(config, architecture, input_shape=shared.input_shape, num_classes=shared.num_classes)
-    answer = Answer(architecture=architecture, candidate=candidate, cost=cost, text=space.to_text(architecture))
+    metric = METRICS[data.metric]
+    answer = Answer(architecture=architecture, candidate=candidate, cost=cost, text=space.to_text(architecture), metric=metric)
     record = {
         "space": space.name,
         "text": answer.text,
@@ -89,6 +99,7 @@ def save_answer(folder: Path, shared: SharedWeights, candidate: Candidate, *, da
         "architecture": architecture.to_json(),
         "valid_accuracy": candidate.valid_accuracy,
         "valid_loss": candidate.valid_loss,
+        f"valid_{metric.name}": answer.valid if isfinite(answer.valid) else None,  # JSON knows no infinity
         "parameters": cost.parameters,
         "flops": cost.flops,
         "network": {
@@ -103,7 +114,7 @@ def save_answer(folder: Path, shared: SharedWeights, candidate: Candidate, *, da
     (folder / f"{ANSWER}.json").unlink(missing_ok=True)  # written last, so that it never stands beside another answer's files
     weights = {name: value.contiguous() for name, value in shared.standalone(architecture).state_dict().items()}
     write_atomically(folder / f"{ANSWER}.safetensors", save(weights))
-    title = f"shared-weight validation accuracy {candidate.valid_accuracy:.2%}, {cost.parameters:,} parameters"
+    title = f"shared-weight validation {metric.name} {metric.text(answer.valid)}, {cost.parameters:,} parameters"
     for suffix in ("svg", "png"):
         save_drawing(space.graph(architecture), folder / f"{ANSWER}.{suffix}", title=title)
     write_atomically(folder / f"{ANSWER}.json", json.dumps(record, indent=2) + "\n")

@@ -48,7 +48,7 @@ class HardCoded(ChildConfig):
 
 @torch.no_grad()
 def hard_coded(shared: SharedWeights, architecture: Any, data: Data, *, augmentation: Any = None) -> SharedWeights:
-    """Return an architecture's own network in training, where the shared weights stand: weights, momentum, next minibatch.
+    """Return an architecture's own network in training, where the shared weights stand: weights, momentum, state, minibatch.
 
     Args:
         shared: the supernet in training.
@@ -71,4 +71,5 @@ def hard_coded(shared: SharedWeights, architecture: Any, data: Data, *, augmenta
         for moment, value in alone.optimizer.state[weight].items():
             value.copy_(shared.optimizer.state[weights[name]][moment])
     alone.num_train_steps = shared.num_train_steps
+    alone._carries = list(shared._carries)
     return alone

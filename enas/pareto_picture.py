@@ -1,7 +1,7 @@
 """The Pareto front as a picture: what a search measured, what was measured again, the front, target, limit and answer.
 
-Accuracies of rewards come from minibatches and weights in training, those of the front from the whole validation set at the end:
-the first say where the search was, the second what came out. matplotlib loads with the first picture.
+Results that rewards go by come from minibatches and weights in training, those of the front from the whole validation set at the
+end: the first say where the search was, the second what came out. matplotlib loads with the first picture.
 """
 
 from __future__ import annotations
@@ -35,11 +35,9 @@ def draw_front(front: Front, measured: Measured) -> Figure:
     figure = Figure(figsize=_SIZE, dpi=100, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    seen = np.isfinite(measured.costs[front.cost]) & np.isfinite(measured.accuracy)
-    label = "in the search, minibatches"
-    axes.scatter(
-        measured.costs[front.cost][seen], 100 * measured.accuracy[seen], s=8, color=_SEEN, alpha=0.6, linewidths=0, label=label
-    )
+    seen = np.isfinite(measured.costs[front.cost]) & np.isfinite(measured.values)
+    label, figures = "in the search, minibatches", front.metric.scale * measured.values[seen]
+    axes.scatter(measured.costs[front.cost][seen], figures, s=8, color=_SEEN, alpha=0.6, linewidths=0, label=label)
     _draw_candidates(axes, front)
     _draw_lines(axes, front)
     costs = np.concatenate([measured.costs[front.cost][seen], front.points[0]])
@@ -47,7 +45,7 @@ def draw_front(front: Front, measured: Measured) -> Figure:
     if costs.size and costs.max() > _WIDE * costs.min():
         axes.set_xscale("log")
     axes.set_xlabel(UNITS[front.cost], color=INK)
-    axes.set_ylabel("shared-weight validation accuracy (%)", color=INK)
+    axes.set_ylabel(f"shared-weight validation {front.metric.name}{front.metric.heading_unit}", color=INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8.5)
@@ -55,15 +53,15 @@ def draw_front(front: Front, measured: Measured) -> Figure:
 
 
 def _draw_candidates(axes: Axes, front: Front) -> None:
-    costs, accuracy = front.points
-    percent = 100 * accuracy
-    axes.scatter(costs, percent, s=22, color=_AGAIN, linewidths=0, zorder=3, label="again, whole validation set")
-    line_x, line_y = costs[front.members], percent[front.members]
+    costs, values = front.points
+    figures = front.metric.scale * values
+    axes.scatter(costs, figures, s=22, color=_AGAIN, linewidths=0, zorder=3, label="again, whole validation set")
+    line_x, line_y = costs[front.members], figures[front.members]
     # Between two members the best that a budget buys is the cheaper one.
     axes.step(line_x, line_y, where="post", color=_FRONT, linewidth=1.4, zorder=2)
     axes.scatter(line_x, line_y, s=26, color=_FRONT, linewidths=0, zorder=4, label="Pareto front")
     answer = [index for index, candidate in enumerate(front.candidates) if candidate.tokens == front.answer]
-    x, y = costs[answer], percent[answer]
+    x, y = costs[answer], figures[answer]
     axes.scatter(x, y, s=120, facecolors="none", edgecolors=_ANSWER, linewidths=1.8, zorder=5, label="answer")
 
 

@@ -1,4 +1,4 @@
-"""The end of a run in words: the searched architecture, its test accuracy from scratch, and random architectures beside it."""
+"""The end of a run in words: the searched architecture, its test result from scratch, and random architectures beside it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from enas.answers import ANSWER
 from enas.atomic_file import write_atomically
-from enas.comparison import Comparison, compare
+from enas.comparison import Comparison, compare, deviation
 from enas.costs import cost_text
 from enas.export import Answer
+from enas.metrics import ACCURACY, METRICS, Metric
 from enas.retrain_result import RetrainResult
 
 
@@ -20,39 +23,65 @@ class Row:
 
     Attributes:
         name: what was trained.
-        results: one a training.
+        results: one a training, at least one.
     """
 
     name: str
     results: Sequence[RetrainResult]
 
-    def cells(self) -> tuple[str, ...]:
-        """Return a table's row under `HEADINGS`; accuracy and errors as mean and deviation over trainings."""
-        accuracies = [result.test_accuracy for result in self.results]
-        errors = [1 - accuracy for accuracy in accuracies]
-        best_errors = [1 - result.best_test_accuracy for result in self.results]
+    @property
+    def metric(self) -> Metric:
+        """How the results are told."""
+        return METRICS[self.results[0].metric]
+
+    def cells(self) -> dict[str, str]:
+        """Return a table's row by its headings; results as mean and deviation over trainings."""
         parameters = [result.parameters for result in self.results]
         size = f"{parameters[0]:,}" if min(parameters) == max(parameters) else f"{min(parameters):,} to {max(parameters):,}"
-        return self.name, str(len(accuracies)), spread(accuracies), spread(errors), spread(best_errors), size
+        results = self._accuracies() if self.metric == ACCURACY else self._values()
+        return {"architecture": self.name, "trainings": str(len(parameters)), **results, "parameters": size}
+
+    def _accuracies(self) -> dict[str, str]:
+        accuracies = [result.test_value for result in self.results]
+        errors = [1 - accuracy for accuracy in accuracies]
+        best_errors = [1 - result.best_test_value for result in self.results]
+        return {"test accuracy": spread(accuracies), "test error": spread(errors), "best test error": spread(best_errors)}
+
+    def _values(self) -> dict[str, str]:
+        metric, valid = self.metric, [result.valid_value for result in self.results if result.valid_value is not None]
+        return {
+            f"test {metric.name}": spread([result.test_value for result in self.results], metric),
+            **({f"validation {metric.name}": spread(valid, metric)} if valid else {}),
+            f"best test {metric.name}": spread([result.best_test_value for result in self.results], metric),
+        }
 
 
-HEADINGS = ("architecture", "trainings", "test accuracy", "test error", "best test error", "parameters")
-BEST_ERROR_NOTE = (
-    "Test accuracy and test error are those after the last epoch. The best test error is the lowest on the way: "
-    "chosen on the test split, so never a result by itself."
-)
+def training_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and lines of the table of trainings. Args: rows: at least one, all told by the same metric."""
+    cells = [row.cells() for row in rows]
+    headings = max(cells, key=len)
+    return tuple(headings), [tuple(one.get(heading, "-") for heading in headings) for one in cells]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Return fractions as `mean +- deviation %`; a single value without a deviation."""
-    comparison = compare(values, values)
-    mean = f"{100 * comparison.searched_mean:.2f}"
-    return f"{mean} %" if len(values) == 1 else f"{mean} +- {100 * comparison.searched_deviation:.2f} %"
+def best_note(metric: Metric) -> str:
+    """Return how to read the best result on the way."""
+    error = "error" if metric == ACCURACY else metric.name
+    shown = f"Test accuracy and test {error} are those" if metric == ACCURACY else f"Test {error} is that"
+    return (
+        f"{shown} after the last epoch. The best test {error} is the lowest on the way: "
+        "chosen on the test split, so never a result by itself."
+    )
+
+
+def spread(values: Sequence[float], metric: Metric = ACCURACY) -> str:
+    """Return values of a metric as `mean +- deviation`, of accuracies in %; a single value without a deviation."""
+    return metric.spread(float(np.mean(values)), deviation(values))
 
 
 def retrain_comparison(searched: Sequence[RetrainResult], random: Sequence[RetrainResult]) -> Comparison:
-    """Compare trainings by their test accuracy after the last epoch."""
-    return compare([result.test_accuracy for result in searched], [result.test_accuracy for result in random])
+    """Compare trainings by their result on the test split after the last epoch."""
+    metric = METRICS[searched[0].metric]
+    return compare([result.test_value for result in searched], [result.test_value for result in random], metric=metric)
 
 
 def write_report(
@@ -71,12 +100,13 @@ def write_report(
     Args:
         looked_up: lines of Markdown on what a benchmark's table says of the answer.
         warning: that the search ended with.
-        front: lines of Markdown on the Pareto front of accuracy and a cost, where the search had an objective.
+        front: lines of Markdown on the Pareto front of results and a cost, where the search had an objective.
     """
     lines = [f"# {heading}", "", f"![the searched architecture]({ANSWER}.svg)", ""]
-    size = f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds for one image"
+    metric = answer.metric
+    size = f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds for one {metric.example}"
     lines += [
-        f"Shared-weight accuracy on the whole validation set: {answer.candidate.valid_accuracy:.2%}; {size}{latency_of(answer)}.",
+        f"Shared-weight {metric.name} on the whole validation set: {metric.text(answer.valid)}; {size}{latency_of(answer)}.",
         "",
         "```",
         answer.text,
@@ -85,8 +115,8 @@ def write_report(
     ]
     lines += looked_up
     if rows:
-        table = markdown_table(HEADINGS, [row.cells() for row in rows])
-        lines += ["Trained from scratch on equal terms:", "", *table, "", BEST_ERROR_NOTE, ""]
+        table = markdown_table(*training_table(rows))
+        lines += ["Trained from scratch on equal terms:", "", *table, "", best_note(metric), ""]
     if verdict is not None:
         lines += [f"**{verdict}**", ""]
     lines += front

@@ -4,27 +4,28 @@ SGD with Nesterov momentum, a cosine from the largest to the smallest learning r
 augmentation with cutout, as in the authors' `scripts/cifar10_macro_final.sh`; for networks of cells also an auxiliary head and
 drop-path, as in their `scripts/cifar10_micro_final.sh`. Training is a pure function of its arguments: killed and resumed from its
 last checkpoint, taken after any step, it ends in the same bits. A step whose loss or gradient is not finite moves nothing; an
-epoch of nothing else ends the training.
+epoch of nothing else ends the training. Where the recipe averages weights (`enas.averaging`), what is measured is their mean.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from enas.averaging import WeightAverage
 from enas.carry import carry_unless
 from enas.checkpoint import NOT_SAVED, SAVED, load_checkpoint, save_checkpoint, saved_unless_refused
 from enas.children.base import Child
 from enas.children.batch_norm import batch_norms, read_averages, undo_averages
 from enas.children.cost import count_parameters
 from enas.children.loss import minibatch_accuracy, training_loss
-from enas.configs import Precision, RetrainConfig
+from enas.configs import Precision, RetrainConfig, require
 from enas.datasets.data import Batch, Data, Split, Stream
 from enas.devices import autocast, choose_memory_format
 from enas.errors import Stopped, TrainingFailed
@@ -82,7 +83,8 @@ class Retraining:
         child_config.require_inputs(data.kind, data=data.name)
         self.metric = METRICS[data.metric]
         self.train_stream = self._stream(data, data.train, config.batch_size, augmentation)
-        self.test_stream = self._stream(data, data.test, min(data.whole_batch_size, len(data.test)), None)
+        self.test_stream = self._whole_stream(data, data.test)
+        self.valid_stream = self._whole_stream(data, data.valid) if len(data.valid) else None
         child = child_config.make_child(input_shape=data.input_shape, num_classes=data.num_classes, architecture=architecture)
         config.require_paths(has_drop_path=child.has_drop_path)
         child.reset_parameters(derive_generator(seed, "weights"))
@@ -98,8 +100,21 @@ class Retraining:
         self.num_steps = config.epochs * self.train_stream.num_batches
         # loss and accuracy (2,) of each step of the latest epoch, on the device; NaN both where it failed
         self.epoch_metrics: list[Tensor] = []
-        self.history: list[dict[str, float]] = []  # a row a measurement
+        self.history: list[dict[str, float]] = []  # a row a measurement on test
+        self.valid_history: list[dict[str, float]] = []  # a row a measurement on valid
+        self.averaging = self._averaging()
         self._carry: Tensor | None = None  # of the latest step
+
+    def _averaging(self) -> WeightAverage | None:
+        window = self.config.average_window
+        if window is None:
+            return None
+        expected = "None without validation data, which tell when averaging starts"
+        require(self.valid_stream is not None, "retrain.average_window", expected, window)
+        return WeightAverage(self.child, window=window)
+
+    def _whole_stream(self, data: Data, split: Split) -> Stream:
+        return self._stream(data, split, min(data.whole_batch_size, len(split)), None)
 
     def _stream(self, data: Data, split: Split, batch_size: int, augmentation: Any) -> Stream:
         return data.stream(
@@ -129,6 +144,8 @@ class Retraining:
             grad_clip=self.config.grad_clip,
             undo=lambda failed: undo_averages(failed, self._norms, averages),
         )
+        if self.averaging is not None:
+            self.averaging.take_in(failed)
         self._carry = carry_unless(failed, before=carry, after=carried)
         self.epoch_metrics.append(torch.where(failed, torch.nan, torch.stack([loss.detach(), accuracy])))
         self.step += 1
@@ -161,10 +178,15 @@ class Retraining:
         """Epochs completed."""
         return self.step // self.train_stream.num_batches
 
+    @property
+    def measured_network(self) -> nn.Module:
+        """The network that measurements are of: the one that is trained, or the mean of its weights."""
+        return self.child if self.averaging is None else self.averaging.network
+
     @torch.no_grad()
     def measure(self, stream: Stream, *, should_stop: Callable[[], bool] = lambda: False) -> Measured | None:
-        """Measure the network on a whole split; None where it was to stop on the way."""
-        self.child.eval()
+        """Measure the network, or the average of it, on a whole split; None where it was to stop on the way."""
+        network = self.measured_network.eval()
         sums = torch.zeros(2, device=self.device)  # of what is right, and of losses
         total = 0
         carry: Tensor | None = None
@@ -172,7 +194,7 @@ class Retraining:
             if should_stop():
                 return None
             with autocast(self.device, self.precision):
-                output = self.child(batch.inputs, self.architecture, carry=None if batch.starts_afresh else carry)
+                output = network(batch.inputs, self.architecture, carry=None if batch.starts_afresh else carry)
             carry = output.carry
             loss = nn.functional.cross_entropy(output.logits.float(), batch.labels, reduction="sum")
             sums += torch.stack([(output.logits.argmax(dim=1) == batch.labels).sum().float(), loss])
@@ -220,8 +242,10 @@ class Retraining:
     ) -> Literal[True]:
         last_save = time.monotonic()
         while self.step < self.num_steps or self._measurement_is_due():
-            if self._measurement_is_due():
-                self._record_measurement(should_stop)
+            if self._is_due_on_valid():
+                self._record_valid(should_stop)
+            elif self._is_due_on_test():
+                self._record_test(should_stop)
             else:
                 self.train_step()
             has_ended_epoch = self.step % self.train_stream.num_batches == 0 and not self._measurement_is_due()
@@ -239,23 +263,44 @@ class Retraining:
         return True
 
     def _measurement_is_due(self) -> bool:
-        """Whether an epoch has just ended that is measured after, and has not been."""
-        if self.step == 0 or self.step % self.train_stream.num_batches:
-            return False
+        """Whether an epoch has just ended that is measured after, and has not been in full."""
+        return self._is_due_on_valid() or self._is_due_on_test()
+
+    def _is_due_on_valid(self) -> bool:
+        """Whether the validation split comes next: at the end or, to know when to average, after every epoch."""
+        wanted = self.averaging is not None or self.step == self.num_steps
+        return wanted and self.valid_stream is not None and self._has_just_ended_epoch() and not self._is_in(self.valid_history)
+
+    def _is_due_on_test(self) -> bool:
         every = max(1, self.config.epochs // NUM_MEASUREMENTS)
-        return not self._is_measured() and (self.epoch % every == 0 or self.epoch == self.config.epochs)
+        wanted = self.epoch % every == 0 or self.epoch == self.config.epochs
+        return wanted and self._has_just_ended_epoch() and not self._is_in(self.history)
 
-    def _is_measured(self) -> bool:
+    def _has_just_ended_epoch(self) -> bool:
+        return self.step > 0 and self.step % self.train_stream.num_batches == 0
+
+    def _is_in(self, history: list[dict[str, float]]) -> bool:
         """Whether the epoch that has just ended has been measured after."""
-        return bool(self.history) and self.history[-1]["epoch"] == self.epoch
+        return bool(history) and history[-1]["epoch"] == self.epoch
 
-    def _record_measurement(self, should_stop: Callable[[], bool]) -> None:
+    def _record_valid(self, should_stop: Callable[[], bool]) -> None:
+        """Measure on the validation split and, from the losses so far, start averaging if it is time."""
+        assert self.valid_stream is not None
+        measured = self.measure(self.valid_stream, should_stop=should_stop)
+        if measured is None:
+            return
+        self.valid_history.append({"epoch": self.epoch, "valid_accuracy": measured.accuracy, "valid_loss": measured.loss})
+        if self.averaging is not None:
+            self.averaging.watch([row["valid_loss"] for row in self.valid_history])
+
+    def _record_test(self, should_stop: Callable[[], bool]) -> None:
         if (means := self._epoch_means()) is None:
             raise TrainingFailed(f"no loss of epoch {self.epoch} was a finite number: {self._description}")
         measured = self.measure(self.test_stream, should_stop=should_stop)
         if measured is not None:
             row = {"epoch": self.epoch, "train_loss": means[0]}
-            self.history.append({**row, "test_accuracy": measured.accuracy, "test_loss": measured.loss})
+            valid = self.valid_history[-1] if self._is_in(self.valid_history) else {}
+            self.history.append({**row, "test_accuracy": measured.accuracy, "test_loss": measured.loss, **valid})
 
     def _epoch_means(self) -> tuple[float, float] | None:
         """Return mean loss (nats) and accuracy over the latest epoch's steps that did not fail; None where all did."""
@@ -271,19 +316,27 @@ class Retraining:
         if self.config.drop_path_keep_prob < 1:
             progress = self.step / self.num_steps
             values["train/drop_path_keep_prob"] = falling_keep_prob(progress, last=self.config.drop_path_keep_prob)
-        if self._is_measured():
-            accuracy, loss = self.history[-1]["test_accuracy"], self.history[-1]["test_loss"]
-            values |= {"test/accuracy": accuracy, "test/error": 1 - accuracy, "test/loss": loss}
-            if self.metric.name != "accuracy":
-                values[f"test/{self.metric.name}"] = self.metric.of(accuracy=accuracy, loss=loss)
+        if self._is_in(self.history):
+            accuracy = self.history[-1]["test_accuracy"]
+            values |= {"test/accuracy": accuracy, "test/error": 1 - accuracy, **self._split_scalars("test", self.history[-1])}
+        if self._is_in(self.valid_history):
+            values |= self._split_scalars("valid", self.valid_history[-1])
         return values
 
+    def _split_scalars(self, split: str, row: Mapping[str, float]) -> dict[str, float]:
+        """Return a measurement's loss and metric."""
+        accuracy, loss = row[f"{split}_accuracy"], row[f"{split}_loss"]
+        return {f"{split}/loss": loss, f"{split}/{self.metric.name}": self.metric.of(accuracy=accuracy, loss=loss)}
+
     def _finish(self, folder: Path) -> RetrainResult:
+        valid = self.valid_history[-1] if self.valid_history else None
         result = RetrainResult(
             test_accuracy=self.history[-1]["test_accuracy"],
             best_test_accuracy=max(row["test_accuracy"] for row in self.history),
             test_loss=self.history[-1]["test_loss"],
             best_test_loss=min(row["test_loss"] for row in self.history),
+            valid_accuracy=None if valid is None else valid["valid_accuracy"],
+            valid_loss=None if valid is None else valid["valid_loss"],
             metric=self.metric.name,
             train_loss=self.history[-1]["train_loss"],
             parameters=count_parameters(self.child),
@@ -293,7 +346,7 @@ class Retraining:
         return result
 
     def state_dict(self) -> State:
-        """Return the architecture, weights, optimizer moments, position and history."""
+        """Return the architecture, weights and their mean, optimizer moments, position and histories."""
         return {
             "architecture": self.architecture.to_json(),
             "child": self.child.state_dict(),
@@ -301,6 +354,8 @@ class Retraining:
             "step": self.step,
             "epoch_metrics": torch.stack(self.epoch_metrics) if self.epoch_metrics else torch.zeros(0, 2),
             "history": [dict(row) for row in self.history],
+            "valid_history": [dict(row) for row in self.valid_history],
+            "averaging": None if self.averaging is None else self.averaging.state_dict(),
             "carry": self._carry,
         }
 
@@ -311,5 +366,8 @@ class Retraining:
         self.step = state["step"]
         self.epoch_metrics = list(state["epoch_metrics"].to(self.device))
         self.history = [dict(row) for row in state["history"]]
+        self.valid_history = [dict(row) for row in state.get("valid_history", [])]
+        if self.averaging is not None:
+            self.averaging.load_state_dict(state.get("averaging"))
         carry = state.get("carry")
         self._carry = None if carry is None else carry.to(self.device)

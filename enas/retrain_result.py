@@ -38,6 +38,7 @@ class RetrainResult:
         seed: of weights, minibatches, augmentation, dropout and drop-path.
         test_loss: mean cross-entropy on the test split after the last epoch, nats; NaN in files of before it was kept.
         best_test_loss: the lowest of the measurements on the way; no result by itself either.
+        valid_accuracy, valid_loss: on the validation split after the last epoch; None where it was trained on or there is none.
         metric: how the result is told.
     """
 
@@ -48,15 +49,24 @@ class RetrainResult:
     seed: int
     test_loss: float = math.nan
     best_test_loss: float = math.nan
+    valid_accuracy: float | None = None
+    valid_loss: float | None = None
     metric: MetricName = "accuracy"
 
     @property
-    def test(self) -> float:
+    def test_value(self) -> float:
         """The metric on the test split after the last epoch."""
         return METRICS[self.metric].of(accuracy=self.test_accuracy, loss=self.test_loss)
 
     @property
-    def best_test(self) -> float:
+    def valid_value(self) -> float | None:
+        """The metric on the validation split after the last epoch, if it was measured there."""
+        if self.valid_accuracy is None or self.valid_loss is None:
+            return None
+        return METRICS[self.metric].of(accuracy=self.valid_accuracy, loss=self.valid_loss)
+
+    @property
+    def best_test_value(self) -> float:
         """The best of the metric's measurements on the way."""
         return METRICS[self.metric].of(accuracy=self.best_test_accuracy, loss=self.best_test_loss)
 

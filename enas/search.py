@@ -24,6 +24,7 @@ from enas.configs import CollapseConfig, Phase, ScheduleConfig
 from enas.draw import drawing_array
 from enas.errors import SearchFailed, Stopped
 from enas.failures import LIMITS, Failure, describe, failures
+from enas.metrics import ACCURACY, Metric
 from enas.spaces.base import SearchSpace
 from enas.system import memory_metrics
 from enas.tracking import ArchitectureRow, Tracker
@@ -81,6 +82,7 @@ class Search:
         monitor: told, at the end of each epoch that trains and at the start where none does, how many epochs are complete and
             whether nothing trains the weights from now on; returns metrics by tag, moves nothing of the search.
         costs: names of what the controller's environments tell of an architecture's cost, to be recorded.
+        metric: how results on the data are told; another one than the accuracy is recorded beside it.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Search:
         collapse: CollapseMonitor | None = None,
         monitor: Callable[[int, bool], Mapping[str, float]] = lambda _, __: {},
         costs: Sequence[str] = (),
+        metric: Metric = ACCURACY,
     ) -> None:
         self.space = space
         self.controller = controller
@@ -118,7 +121,8 @@ class Search:
         self.collapse = collapse or CollapseMonitor(space, CollapseConfig())
         self._monitor = monitor
         self._costs = tuple(costs)
-        self._window: dict[str, list[float]] = {}  # measurements since the last log
+        self._metric = metric
+        self._window: dict[str, list[float]] = {}  # measurements since the last log; for perplexities losses, in nats
         self._proposed: list[list[int]] = []  # tokens proposed in this epoch's controller phase
         self._last_save = self._last_log = time.monotonic()
 
@@ -144,11 +148,12 @@ class Search:
             trained = self.trainer.step(progress=self._learning_progress(), learns=learns)
             self._collect("shared/loss", [trained.loss])
             self._collect("shared/accuracy", trained.accuracy)
+            self._collect_losses("shared", [trained.loss])
             self._collect("shared/grad_norm", [trained.grad_norm])
             self._collect("shared/lr", [trained.learning_rate])
             for name, value in trained.metrics.items():
                 self._collect(f"controller/{name}", [value])
-            self._record("shared", trained.tokens, trained.rewards, trained.accuracy, trained.failed, {})
+            self._record("shared", trained.tokens, trained.rewards, trained.accuracy, trained.failed, costs={}, told={})
             self.position.shared_steps += 1
             self._after_step("shared", self.position.shared_steps, self.shared_steps)
 
@@ -178,11 +183,14 @@ class Search:
             best = float(np.max(rewards))
             self.position.best_reward = best if self.position.best_reward is None else max(best, self.position.best_reward)
             accuracies = infos["final_info"]["accuracy"]
-            failed = failures(infos["final_info"].get("loss", rewards), accuracies)  # a table has no losses
+            losses = infos["final_info"].get("loss", rewards)  # a table has no losses
+            failed = failures(losses, accuracies)
+            self._collect_losses("controller", losses)
             costs = {name: infos["final_info"][name] for name in self._costs}
             for name, values in costs.items():
                 self._collect(f"controller/cost_{name}", values)
-            self._record("controller", rollout.tokens, rewards, accuracies, failed, costs)
+            told = self._told(accuracies, losses)
+            self._record("controller", rollout.tokens, rewards, accuracies, failed, costs=costs, told=told)
             self.position.controller_steps += 1
             self._after_step("controller", self.position.controller_steps, self.schedule.controller_steps)
 
@@ -193,7 +201,9 @@ class Search:
         rewards: FloatArray,
         accuracies: FloatArray,
         failed: Sequence[Failure | None],
+        *,
         costs: Mapping[str, FloatArray],
+        told: Mapping[str, FloatArray],
     ) -> None:
         """Count what a step ran, and write its architectures down; a mixture, which has no tokens, is none."""
         first = self.position.num_architectures
@@ -210,6 +220,7 @@ class Search:
                 accuracy=accuracy,
                 failure=failure,
                 costs={name: float(values[offset]) for name, values in costs.items()},
+                told={name: float(values[offset]) for name, values in told.items()},
             )
             for offset, (row, reward, accuracy, failure) in enumerate(rows)
         )
@@ -247,9 +258,30 @@ class Search:
         """Take in values for the next log; of failed architectures only the finite ones, so that they spoil no mean."""
         self._window.setdefault(tag, []).extend(float(value) for value in values if np.isfinite(value))
 
+    def _collect_losses(self, phase: Phase, losses: Any) -> None:
+        """Take in losses, nats, for the phase's perplexity, where results are told by it.
+
+        In phase `shared` they are what the steps descend: penalties that regularise the network are in them.
+        """
+        if self._metric != ACCURACY:
+            self._collect(f"{phase}/{self._metric.name}", losses)
+
+    def _told(self, accuracies: FloatArray, losses: FloatArray) -> dict[str, FloatArray]:
+        """Return the metric of each architecture, (N,) by its name; nothing where that is the accuracy."""
+        if self._metric == ACCURACY:
+            return {}
+        pairs = zip(accuracies.tolist(), losses.tolist(), strict=True)
+        return {self._metric.name: np.array([self._metric.of(accuracy=accuracy, loss=loss) for accuracy, loss in pairs])}
+
+    def _mean(self, tag: str) -> float:
+        """Return the mean of what was collected, at least one value; of perplexities the one of the mean loss."""
+        mean = float(np.mean(self._window[tag]))
+        is_loss = self._metric != ACCURACY and tag.endswith(f"/{self._metric.name}")
+        return self._metric.of(accuracy=mean, loss=mean) if is_loss else mean
+
     def _log(self, phase: Phase) -> None:
         """Write the means of what was collected since the last log."""
-        metrics = {tag: float(np.mean(values)) for tag, values in self._window.items() if values}
+        metrics = {tag: self._mean(tag) for tag, values in self._window.items() if values}
         seconds, self._last_log = time.monotonic() - self._last_log, time.monotonic()
         if phase == "controller":
             rewards = self._window["controller/reward"]

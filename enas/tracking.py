@@ -74,6 +74,7 @@ class ArchitectureRow:
         accuracy: fraction in [0, 1]; NaN, written as null, for an architecture that did not fit in memory.
         failure: how it failed (see `enas.failures`); a line of one that did not has no such field.
         costs: what its network costs, by name; a line without measured costs has no such field.
+        told: the metric that results on the data are told by, by its name, where that is not the accuracy; a field of the line.
     """
 
     index: int
@@ -85,6 +86,7 @@ class ArchitectureRow:
     accuracy: float
     failure: str | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
+    told: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return the line's fields as JSON types, also where they were given as NumPy's."""
@@ -96,6 +98,7 @@ class ArchitectureRow:
             "tokens": [int(token) for token in self.tokens],
             "reward": float(self.reward),
             "accuracy": float(self.accuracy),
+            **{name: float(value) for name, value in self.told.items()},
         }
         if self.costs:  # JSON knows no infinite latency
             row["costs"] = {name: float(cost) if math.isfinite(cost) else None for name, cost in self.costs.items()}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from enas.assemble import load_shared_weights
+from enas.assemble import DEFAULTS, load_shared_weights
 from enas.configs import DeviceName, Phase
 from enas.costs import CostMeter, make_meter
 from enas.rewards import Reward, accuracy, make_objective, make_reward
@@ -20,7 +20,7 @@ from envs.rendering import RENDER_MODES, check_render_mode, render_rows
 
 
 class SharedWeightEnv(gym.Env[Any, Any]):
-    """Propose an architecture; the step trains it with shared weights and tells its validation accuracy.
+    """Propose an architecture; the step trains it with shared weights and tells how well it does in validation.
 
     ## Action Space
     `MultiDiscrete`: one number per decision of the search space, the whole architecture at once. Anything else raises ValueError.
@@ -91,11 +91,12 @@ class SharedWeightEnv(gym.Env[Any, Any]):
 def make_env(
     *,
     space: str,
-    data: str = "digits",
+    data: str | None = None,
     data_dir: str = "data",
     child: Mapping[str, Any] | None = None,
     shared: Mapping[str, Any] | None = None,
-    reward: str = "accuracy",
+    text: Mapping[str, Any] | None = None,
+    reward: str | None = None,
     objective: Mapping[str, Any] | None = None,
     phase: Phase = "both",
     seed: int = 0,
@@ -106,11 +107,14 @@ def make_env(
 
     Args:
         space: name of the search space.
-        data: name of a data set, `npz:FILE`, or `folder:DIR` with images of one size.
+        data: name of a data set, `npz:FILE`, `folder:DIR` with images of one size, `ptb:DIR` or `text:FILE`; None for one that
+            needs no download, `digits` or, for a space whose networks read texts, `topics`.
         data_dir: where data sets are found or downloaded to.
         child: fields of the space's configuration, such as `num_layers`, `filters`.
         shared: fields of `enas.configs.SharedConfig`, such as `batch_size`.
-        reward: name of a reward: `accuracy`, or `cost_product`, which an objective bends.
+        text: fields of `enas.configs.TextConfig`, such as `bptt`; images have no use for it.
+        reward: name of a reward: `accuracy`, `perplexity`, or `cost_product`, which an objective bends; None for accuracy or, for
+            a space whose networks read texts, perplexity.
         objective: fields of `enas.configs.ObjectiveConfig`, such as `{"cost": "parameters", "target": 3e5}`.
         phase: see `SharedWeightEnv`.
         seed: of the weights before the first seeded reset.
@@ -120,8 +124,15 @@ def make_env(
     Raises: ValueError for a value that is not known or does not fit.
     """
     goal = make_objective(objective)
-    rewards = make_reward(reward, goal)
     weights = load_shared_weights(
-        space=space, data=data, data_dir=data_dir, child=child or {}, shared=shared or {}, seed=seed, device=device
+        space=space,
+        data=data,
+        data_dir=data_dir,
+        child=child or {},
+        shared=shared or {},
+        text=text or {},
+        seed=seed,
+        device=device,
     )
+    rewards = make_reward(reward or DEFAULTS[weights.child_config.reads].reward, goal)
     return SharedWeightEnv(weights, reward=rewards, phase=phase, meter=make_meter(weights, goal), render_mode=render_mode)

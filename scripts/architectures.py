@@ -86,7 +86,7 @@ def not_understood(given: str) -> ValueError:
 
 
 def read_architecture(given: str | None, *, space: str | None) -> StoredArchitecture:
-    """Read what `--architecture` names; None, for a command line without it, gives the space's smallest.
+    """Read what `--architecture` names; None, for a command line without it, gives the space's first.
 
     Args: space: of a text that does not tell; a published name and a search's answer do. None for macro, where nothing says it.
     Raises: ValueError naming the file or space and what was expected; without a space also others that the text fits.
@@ -96,7 +96,9 @@ def read_architecture(given: str | None, *, space: str | None) -> StoredArchitec
         raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {name!r}")
     if given is None:
         child = SPACES[name]()
-        return StoredArchitecture(space=name, child=child, architecture=child.make_space().smallest(), config=None, name="")
+        members = child.make_space()
+        first = members.decode([0] * len(members.decisions))
+        return StoredArchitecture(space=name, child=child, architecture=first, config=None, name="")
     if given in PUBLISHED:
         return _stored_published(given)
     architectures = read_written(given)

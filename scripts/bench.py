@@ -19,6 +19,7 @@ from enas.configs import DeviceName, require
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.nasbench201 import NasBench201Config
+from enas.spaces.rnn import RnnConfig
 from scripts.configuration import parse_flags
 from scripts.ending import fail
 
@@ -28,6 +29,9 @@ Name = Literal[
     "loop-share",
     "micro-layout",
     "micro-shared-step",
+    "rnn-activation-peak",
+    "rnn-plain-loop",
+    "rnn-shared-step",
     "shared-step",
     "update-categorical",
     "update-darts",
@@ -54,10 +58,18 @@ class BenchCommand:
     """Size of the micro network."""
     mixed: NasBench201Config = field(default_factory=NasBench201Config)
     """Size of the NAS-Bench-201 network, on which strategies train mixtures."""
+    recurrent: RnnConfig = field(default_factory=RnnConfig)
+    """Size of the recurrent network."""
     batch_size: int = 128
     """Images of a training minibatch of the macro and the NAS-Bench-201 network."""
     micro_batch_size: int = 160
     """Images of a training minibatch of the micro network."""
+    recurrent_batch_size: int = 64
+    """Sequences of a training minibatch of the recurrent network."""
+    bptt: int = 35
+    """Tokens of a sequence."""
+    vocabulary: int = 10_000
+    """Different tokens of the random text."""
     image_size: int = 32
     """Height and width of the random images, in pixels."""
     num_images: int = 45_000
@@ -77,8 +89,10 @@ class BenchCommand:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("pairs", "batch_size", "micro_batch_size", "image_size", "architectures"):
+        positive = ("pairs", "batch_size", "micro_batch_size", "recurrent_batch_size", "bptt", "image_size", "architectures")
+        for name in positive:
             require(getattr(self, name) >= 1, f"--{name.replace('_', '-')}", "at least 1", getattr(self, name))
+        require(self.vocabulary >= 2, "--vocabulary", "at least 2", self.vocabulary)
         batch = max(self.batch_size, self.micro_batch_size)
         require(self.num_images >= batch, "--num-images", f"at least {batch}, a batch", self.num_images)
         require(self.seed >= 0, "--seed", "at least 0", self.seed)
@@ -111,7 +125,7 @@ def run_bench(command: BenchCommand, console: Console) -> int:
     from enas.machine import machine_in_words
     from scripts.bench_report import print_results, write_json, write_markdown
     from scripts.benchmarks import BENCHMARKS
-    from scripts.workbench import Workbench, random_images
+    from scripts.workbench import Workbench, random_images, random_text
 
     if command.threads is not None:
         torch.set_num_threads(command.threads)
@@ -128,9 +142,14 @@ def run_bench(command: BenchCommand, console: Console) -> int:
             macro=command.macro,
             micro=command.micro,
             mixed=command.mixed,
+            recurrent=command.recurrent,
             data=random_images(command.num_images, command.image_size, seed=command.seed, device=device),
+            text=random_text(
+                command.recurrent_batch_size, command.bptt, vocabulary=command.vocabulary, seed=command.seed, device=device
+            ),
             batch_size=command.batch_size,
             micro_batch_size=command.micro_batch_size,
+            recurrent_batch_size=command.recurrent_batch_size,
             num_architectures=command.architectures,
             num_pairs=command.pairs,
             seed=command.seed,

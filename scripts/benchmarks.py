@@ -10,13 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from controllers import CONTROLLERS
 from controllers.configs import EnasConfig
+from enas.children.ops import dropout_mask
+from enas.children.rnn import NodeMatrices, RnnChild
+from enas.children.rnn_loop import ACTIVATIONS
 from enas.measure import NUM_WARMUP_PAIRS, Pairs, Side, seconds, time_pairs, timed_calls
 from enas.memory_peak import memory_peak
 from enas.paths import ControllerPaths
+from enas.seeding import derive_generator
 from enas.shared_weights import SharedWeights
+from enas.spaces.rnn import RnnArchitecture
 from enas.types import Controller, FloatArray, GradientController, PathBatch
 from envs.vector import SharedWeightVectorEnv
 from scripts.workbench import Workbench
@@ -49,6 +55,55 @@ def micro_shared_step(bench: Workbench) -> tuple[Pairs, str]:
     return _over_hard_coded(bench, bench.micro_weights())
 
 
+def rnn_shared_step(bench: Workbench) -> tuple[Pairs, str]:
+    """Time a training step on one path of the recurrent network, and of the same cell hard-coded."""
+    return _over_hard_coded(bench, bench.recurrent_weights())
+
+
+def rnn_plain_loop(bench: Workbench) -> tuple[Pairs, str]:
+    """Time a recurrent cell forwards and backwards, and a plain loop with the same products that PyTorch differentiates.
+
+    Both start from embedded tokens and end at the states: embedding and softmax are left out.
+    """
+    child = bench.recurrent_weights().child
+    assert isinstance(child, RnnChild)
+    space, generator = bench.recurrent.make_space(), derive_generator(bench.seed, "sequences")
+    paths = bench.paths(space)
+    shape = (bench.text.train.bptt, bench.recurrent_batch_size, bench.recurrent.hidden)  # (T, B, H)
+    inputs, gradient = (torch.randn(shape, generator=generator).to(bench.device) for _ in range(2))
+    mask = dropout_mask(shape[1:], keep_prob=0.75, generator=generator, like=inputs)
+    inputs.requires_grad_()
+
+    def descend(states: Tensor) -> None:
+        child.zero_grad(set_to_none=True)
+        states.backward(gradient)  # type: ignore[no-untyped-call]
+
+    def sides(_: int) -> tuple[Side, Side]:
+        cell = space.decode(next(paths).tokens[0])
+        return (
+            lambda: descend(child.run(inputs, cell, None, mask)[0]),
+            lambda: descend(plain_states(child, inputs, cell, mask)),
+        )
+
+    return time_pairs(sides, num_pairs=bench.num_pairs, device=bench.device, on_pair=bench.on_pair), ""
+
+
+def plain_states(child: RnnChild, inputs: Tensor, cell: RnnArchitecture, mask: Tensor) -> Tensor:
+    """Return the states of `RnnChild.run`, node after node as the cell is described. Args: inputs: (T, B, H). mask: (B, H)."""
+    states, state = [], torch.zeros_like(inputs[0])
+    for x in inputs:
+        h, t = (torch.cat([x, state * mask], dim=1) @ child.first).chunk(2, dim=1)
+        nodes = [state + torch.sigmoid(t) * (torch.tanh(h) - state)]
+        for matrices, node in zip(child.nodes, cell.nodes, strict=True):
+            assert isinstance(matrices, NodeMatrices)
+            read = nodes[node.previous]
+            h, t = ((read * mask) @ matrices.of(node)).chunk(2, dim=1)
+            nodes.append(read + torch.sigmoid(t) * (ACTIVATIONS[node.function](h) - read))
+        state = torch.stack(nodes[1:]).mean(dim=0)
+        states.append(state)
+    return torch.stack(states)
+
+
 def micro_layout(bench: Workbench) -> tuple[Pairs, str]:
     """Time a training step of the micro network, and the same in PyTorch's default layout, with PyTorch's own BatchNorm."""
     chosen, default = bench.micro_weights(), bench.micro_weights(torch.contiguous_format)
@@ -74,8 +129,17 @@ def _over_hard_coded(bench: Workbench, shared: SharedWeights) -> tuple[Pairs, st
 
 
 def activation_peak(bench: Workbench) -> tuple[Pairs, str]:
-    """Count the bytes at the peak of both steps; one before them makes what stays, such as an epoch's order of images."""
-    shared = bench.macro_weights()
+    """Count the bytes at the peak of a step of the macro network, and of the same architecture hard-coded."""
+    return _peak_over_hard_coded(bench, bench.macro_weights())
+
+
+def rnn_activation_peak(bench: Workbench) -> tuple[Pairs, str]:
+    """Count the bytes at the peak of a step of the recurrent network, and of the same cell hard-coded."""
+    return _peak_over_hard_coded(bench, bench.recurrent_weights())
+
+
+def _peak_over_hard_coded(bench: Workbench, shared: SharedWeights) -> tuple[Pairs, str]:
+    """Measure both steps; one before them makes what stays, such as an epoch's order of images."""
     rows: list[tuple[int, int]] = []
     for paths, alone in bench.hard_coded_pairs(shared):
         rows.append((_step_peak(shared, paths), _step_peak(alone, paths)))
@@ -218,6 +282,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "micro-shared-step": Benchmark(
         what="micro: shared step / the standalone network's", unit="ms", limit=1.05, measure=micro_shared_step
     ),
+    "rnn-activation-peak": Benchmark(
+        what="rnn: activation peak of a shared step / of the standalone cell's",
+        unit="MiB",
+        limit=1.05,
+        measure=rnn_activation_peak,
+    ),
+    "rnn-plain-loop": Benchmark(
+        what="rnn: the cell forwards and backwards / a plain loop", unit="ms", limit=1.0, measure=rnn_plain_loop
+    ),
+    "rnn-shared-step": Benchmark(what="rnn: shared step / the standalone cell's", unit="ms", limit=1.05, measure=rnn_shared_step),
     "shared-step": Benchmark(what="shared step / the standalone network's", unit="ms", limit=1.05, measure=shared_step),
     **{f"update-{name}": _update_of(name) for name in CONTROLLERS},
 }

@@ -34,6 +34,7 @@ from enas.derive import Candidate, rank_candidates
 from enas.draw import drawing_array
 from enas.errors import CheckpointError, SearchFailed
 from enas.export import Answer, save_answer
+from enas.metrics import ACCURACY, METRICS, Metric
 from enas.pareto import make_front, read_measured, save_front, worth_measuring
 from enas.pareto_picture import save_front_picture
 from enas.paths import PATHS
@@ -122,11 +123,12 @@ def build_search(
             save_checkpoint(folder, {**state, "settings": settings})
 
         meter = make_meter(shared, config.objective)
-        search = _make_search(config, shared, controller, meter, tracker, save, on_step, should_stop)
+        metric = METRICS[images.metric]
+        search = _make_search(config, shared, controller, meter, metric, tracker, save, on_step, should_stop)
         if state is not None:
             search.load_state_dict(state)
         else:
-            tracker.layout(absent=_absent_tags(config, shared.space))
+            tracker.layout(absent=_absent_tags(config, shared.space, metric))
         if config.resume is not None:
             write_atomically(folder / CONFIG_FILE, text)
         return Run(
@@ -165,12 +167,14 @@ def _enter_folder(config: SearchConfig, folder: Path, text: str, settings: Mappi
     return None
 
 
-def _absent_tags(config: SearchConfig, space: SearchSpace[Any]) -> set[str]:
+def _absent_tags(config: SearchConfig, space: SearchSpace[Any], metric: Metric) -> set[str]:
     """Return the tags of TensorBoard's charts that a search will never write."""
     absent = set() if config.ranking.table is not None else {"ranking/tau"}
     absent |= {f"controller/cost_{name}" for name in get_args(CostName) if name not in config.objective.costs}
     if not any(decision.kind == "skip" for decision in space.decisions):
         absent |= {"collapse/skip_share", "collapse/skip_target"}
+    others = (name for name in METRICS if name not in ("accuracy", metric.name))
+    absent |= {f"{phase}/{name}" for name in others for phase in ("shared", "controller")}
     return absent
 
 
@@ -197,6 +201,7 @@ def _make_search(
     shared: SharedWeights,
     controller: Controller,
     meter: CostMeter | None,
+    metric: Metric,
     tracker: Tracker,
     save: Callable[[State], None],
     on_step: Callable[[Search], None],
@@ -226,6 +231,7 @@ def _make_search(
         ),
         monitor=_make_monitor(config, shared),
         costs=config.objective.costs,
+        metric=metric,
     )
     return search
 
@@ -282,14 +288,15 @@ def derive_answer(run: Run) -> Answer:
     if candidates[0].failure is not None:
         raise SearchFailed(f"no candidate could be measured: {candidates[0].failure}")
     answer = save_answer(run.folder, run.shared, candidates[0], data=run.data)
-    title = f"the answer: {answer.candidate.valid_accuracy:.2%} of the validation set with shared weights"
+    told = "of the validation set" if answer.metric == ACCURACY else f"{answer.metric.name} on the validation set"
+    title = f"the answer: {answer.metric.text(answer.valid)} {told} with shared weights"
     drawing = drawing_array(run.shared.space.graph(answer.architecture), title=title)
     step = run.search.position.num_architectures + len(candidates)
     run.tracker.image("architecture/answer", drawing, step=step)
     if run.meter is not None:
-        front = make_front(candidates, objective, answer=answer.candidate.tokens)
+        front = make_front(candidates, objective, answer=answer.candidate.tokens, metric=answer.metric)
         save_front(front, run.folder, run.shared.space)
-        measured = read_measured(run.folder / ARCHITECTURES, objective)
+        measured = read_measured(run.folder / ARCHITECTURES, objective, answer.metric)
         run.tracker.image("search/pareto_front", save_front_picture(front, measured, run.folder), step=step)
     return answer
 
@@ -300,7 +307,8 @@ def _with_front(run: Run, meter: CostMeter, tokens: IntArray) -> IntArray:
     One of them is within the hard limits if any that was measured is; if none is, the smallest architecture of the space joins.
     """
     objective, space = run.config.objective, run.shared.space
-    chosen = worth_measuring(read_measured(run.folder / ARCHITECTURES, objective), objective)
+    measured = read_measured(run.folder / ARCHITECTURES, objective, METRICS[run.data.metric])
+    chosen = worth_measuring(measured, objective)
     tokens = _distinct([*tokens.tolist(), *chosen.tolist()])
     costs = meter.measure(tokens)
     if objective.limits and (limit_excess(costs, objective.limits) > 1).all():
@@ -317,7 +325,7 @@ def _distinct(rows: Sequence[Sequence[int]]) -> IntArray:
 
 
 def _record_candidates(run: Run, candidates: list[Candidate]) -> None:
-    first = run.search.position.num_architectures
+    first, metric = run.search.position.num_architectures, METRICS[run.data.metric]
     step = first + len(candidates)
     run.tracker.architectures(
         ArchitectureRow(
@@ -330,10 +338,11 @@ def _record_candidates(run: Run, candidates: list[Candidate]) -> None:
             accuracy=candidate.valid_accuracy,
             failure=candidate.failure,
             costs=candidate.costs,
+            told={} if metric == ACCURACY else {metric.name: candidate.valid(metric)},
         )
         for offset, candidate in enumerate(candidates)
     )
-    accuracies = [candidate.valid_accuracy for candidate in candidates if candidate.failure is None]
-    if accuracies:  # the first candidate is the answer
-        metrics = {"derive/best": accuracies[0], "derive/mean": sum(accuracies) / len(accuracies)}
+    values = [candidate.valid(metric) for candidate in candidates if candidate.failure is None]
+    if values:  # the first candidate is the answer
+        metrics = {"derive/best": values[0], "derive/mean": sum(values) / len(values)}
         run.tracker.scalars(metrics, step=step)

@@ -19,9 +19,12 @@ from enas.compare.table_outcomes import meaning
 from enas.console import ProgressBar
 from enas.devices import select_device
 from enas.errors import SearchFailed, TrainingFailed
+from enas.export import Answer
 from enas.looked_up import look_up
 from enas.machine import machine_in_words
+from enas.metrics import ACCURACY, METRICS, Metric
 from enas.pareto import FRONT_FILE
+from enas.retrain_result import RetrainResult
 from enas.search import Search
 from enas.tables import BenchmarkTable, load_table
 from scripts.build import Run, build_search, derive_answer
@@ -36,7 +39,6 @@ from scripts.processes import num_cores, run_all
 from scripts.stopping import StopRequest
 
 OUTCOME_FILE = "outcome.json"
-SCRATCH, SHARED = "test accuracy from scratch", "shared-weight validation accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +89,22 @@ class SearchWork:
         return task
 
 
-def _record(run: Run, answer: Any, *, searched: float) -> dict[str, Any]:
-    """Return what `outcome.json` holds: accuracies of the answer, the best evidence first, and what the run took.
+def scratch(metric: Metric) -> str:
+    """Return the name of what answers reach when they are trained from scratch."""
+    return f"test {metric.name} from scratch"
 
-    An answer that the table lacks counts as a failure, as one over a hard limit does.
+
+def with_shared_weights(metric: Metric) -> str:
+    """Return the name of what answers reach with shared weights."""
+    return f"shared-weight validation {metric.name}"
+
+
+def _record(run: Run, answer: Answer, *, searched: float) -> dict[str, Any]:
+    """Return what `outcome.json` holds: results of the answer, the best evidence first, and what the run took.
+
+    An answer that the table lacks counts as a failure, as one over a hard limit and one of an infinite perplexity do.
     """
-    config, position = run.config, run.search.position
+    config, position, metric = run.config, run.search.position, answer.metric
     measures: dict[str, float] = {}
     if config.ranking.table is not None:
         try:
@@ -103,12 +115,16 @@ def _record(run: Run, answer: Any, *, searched: float) -> dict[str, Any]:
         measures |= {f"{one.data} {one.split}": one.accuracy for one in found}
     if config.retrain.epochs > 0:
         files = [run.folder / "retrain" / f"searched-{index}" / "result.json" for index in range(config.retrain.seeds)]
-        accuracies = [json.loads(file.read_text(encoding="utf-8"))["result"]["test_accuracy"] for file in files]
-        measures[SCRATCH] = float(np.mean(accuracies))
-    measures[SHARED] = answer.candidate.valid_accuracy
+        values = [RetrainResult(**json.loads(file.read_text(encoding="utf-8"))["result"]).test_value for file in files]
+        measures[scratch(metric)] = float(np.mean(values))
+    measures[with_shared_weights(metric)] = answer.valid
+    for name, value in measures.items():
+        if not np.isfinite(value):
+            return {"failure": f"{name} is not finite"}
     training_epochs = sum(map(config.schedule.trains_in, range(config.epochs)))
     return {
         "measures": measures,
+        "metric": metric.name,
         "parameters": answer.cost.parameters,
         "flops": answer.cost.flops,
         "spent": {
@@ -167,26 +183,28 @@ def _study(request: Request, strategies: Mapping[str, Strategy]) -> Study:
     config = request.config
     table = None if config.ranking.table is None else load_table(config.ranking.table)
     outcomes, failures = [], {}
+    metric = ACCURACY
     for label, seed in ((label, seed) for label in strategies for seed in request.seeds):
         folder = run_folder(request.out, label, seed)
         record = _read_record(folder / OUTCOME_FILE)
         if "failure" in record:
             failures[f"{label}, seed {seed}"] = str(record["failure"])
             continue
+        metric = METRICS[record.get("metric", "accuracy")]  # the same in all; outcomes of before texts do not say so
         outcomes.append(
             Outcome(
                 strategy=label,
                 seed=seed,
                 measures=record["measures"],
-                history=read_history(folder, table, data=config.ranking.data),
-                fronts=read_fronts(folder),
+                history=read_history(folder, table, data=config.ranking.data, metric=metric),
+                fronts=read_fronts(folder, metric),
                 spent=record["spent"],
                 machine=record["machine"],
             )
         )
     if not any(one.strategy == REFERENCE for one in outcomes):
         raise SearchFailed(f"no run of {REFERENCE} gave an answer: {next(iter(failures.values()))}")
-    measures = {name: _meaning(name, config) for name in outcomes[0].measures}  # the same in all
+    measures = {name: _meaning(name, config, metric) for name in outcomes[0].measures}  # the same in all
     tests = None if table is None else table.accuracy(config.ranking.data, "test")
     network = f"the same space ({config.space}), network and data ({config.data}) for all"
     num_epochs, num_trainings = config.retrain.epochs, config.retrain.seeds
@@ -195,7 +213,7 @@ def _study(request: Request, strategies: Mapping[str, Strategy]) -> Study:
     if table is not None:
         facts |= {"table": f"answers are looked up in {config.ranking.table} when a search is over"}
         facts.setdefault("trained alone", "the table's, by the benchmark's authors")
-    facts |= reward_facts(config)
+    facts |= reward_facts(config, metric)
     return Study(
         title=f"{len(strategies)} strategies on {config.data}, {config.space} space",
         facts=facts,
@@ -206,7 +224,8 @@ def _study(request: Request, strategies: Mapping[str, Strategy]) -> Study:
         budget=request.budget,
         measures=measures,
         outcomes=outcomes,
-        is_proxy=next(iter(measures)) == SHARED,
+        metric=metric,
+        is_proxy=next(iter(measures)) == with_shared_weights(metric),
         failures=failures,
         best_truth=None if tests is None else float(tests.max()),
         sampling=None if tests is None else float(tests.mean()),
@@ -221,11 +240,11 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _meaning(measure: str, config: SearchConfig) -> str:
-    if measure == SCRATCH:
-        return f"test accuracy on {config.data}, trained from scratch for {_counted(config.retrain.epochs, 'epoch')}"
-    if measure == SHARED:
-        return "accuracy of the shared weights on the whole validation set, a proxy"
+def _meaning(measure: str, config: SearchConfig, metric: Metric) -> str:
+    if measure == scratch(metric):
+        return f"test {metric.name} on {config.data}, trained from scratch for {_counted(config.retrain.epochs, 'epoch')}"
+    if measure == with_shared_weights(metric):
+        return f"{metric.name} of the shared weights on the whole validation set, a proxy"
     data, split = measure.rsplit(" ", 1)
     return meaning(data, "test" if split == "test" else "valid")
 
@@ -240,10 +259,11 @@ def _read_record(file: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def read_history(folder: Path, table: BenchmarkTable | None, *, data: str) -> History:
+def read_history(folder: Path, table: BenchmarkTable | None, *, data: str, metric: Metric = ACCURACY) -> History:
     """Return what a run measured for rewards, in order, and when.
 
-    Args: table: that says what each architecture reaches alone; None for a run without one. data: of the table.
+    Args: table: that says what each architecture reaches alone; None for a run without one. data: of the table. metric: of what
+        was measured.
     Raises: ValueError naming a file that is damaged.
     """
     try:
@@ -251,10 +271,10 @@ def read_history(folder: Path, table: BenchmarkTable | None, *, data: str) -> Hi
         rows = [row for row in map(json.loads, lines) if row["phase"] == "controller"]
         times = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         clock = np.interp([row["step"] for row in rows], [row["step"] for row in times], [row["time"] for row in times])
-        known = [None if "failure" in row else row["accuracy"] for row in rows]
+        known = [None if "failure" in row else row[metric.name] for row in rows]
         return History(
             rewards=np.array([row["reward"] for row in rows], dtype=np.float64),
-            accuracies=np.array(known, dtype=np.float64),  # None becomes NaN
+            values=np.array(known, dtype=np.float64),  # None becomes NaN
             seconds=np.maximum.accumulate(clock),
             truths=None
             if table is None
@@ -264,7 +284,7 @@ def read_history(folder: Path, table: BenchmarkTable | None, *, data: str) -> Hi
         raise ValueError(f"{folder}: expected the record of a search, got {error!r}") from error
 
 
-def read_fronts(folder: Path) -> dict[str, Front]:
+def read_fronts(folder: Path, metric: Metric = ACCURACY) -> dict[str, Front]:
     """Return the front that a search measured on the whole validation set; none where it did not weigh or limit a cost.
 
     Raises: ValueError naming a file that is damaged.
@@ -275,8 +295,8 @@ def read_fronts(folder: Path) -> dict[str, Front]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         cost, rows = str(record["cost"]), record["front"]
-        costs, accuracies = ([row["costs"][cost] for row in rows], [row["valid_accuracy"] for row in rows])
-        front = front_of(np.array(costs, dtype=np.float64), np.array(accuracies, dtype=np.float64))
+        costs, values = ([row["costs"][cost] for row in rows], [row[f"valid_{metric.name}"] for row in rows])
+        front = front_of(np.array(costs, dtype=np.float64), np.array(values, dtype=np.float64), metric)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: expected the front of a search, got {error!r}") from error
     return {} if front is None else {cost: front}

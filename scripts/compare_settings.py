@@ -14,10 +14,20 @@ import yaml
 
 from enas.compare.budget import Budget, BudgetConfig
 from enas.configs import require
-from enas.datasets import check_source
+from enas.metrics import ACCURACY, Metric
 from scripts.compare_presets import COMPARE_PRESETS
 from scripts.compare_strategies import REFERENCE, Strategy, check_base, parse_strategies, search_settings, with_changes
-from scripts.configuration import as_yaml, check_ranking, default_config, first_flag, parse_flags, program, read_config, to_flags
+from scripts.configuration import (
+    as_yaml,
+    check_data,
+    check_ranking,
+    default_config,
+    first_flag,
+    parse_flags,
+    program,
+    read_config,
+    to_flags,
+)
 from scripts.presets import PRESETS, SearchConfig
 
 if TYPE_CHECKING:
@@ -173,15 +183,19 @@ def load_whole_table(file: Path, *, flag: str) -> BenchmarkTable:
     return table
 
 
-def reward_facts(config: SearchConfig) -> dict[str, str]:
-    """Return what to tell of the reward, where it is not the accuracy that strategies are judged by."""
+def reward_facts(config: SearchConfig, metric: Metric = ACCURACY) -> dict[str, str]:
+    """Return what to tell of the reward, where it is not the metric that strategies are judged by."""
     objective = config.objective
     parts = []
+    if config.reward == "perplexity":
+        parts.append(f"{objective.perplexity_scale:,.10g} / perplexity")
+    elif metric != ACCURACY and objective.cost is None:
+        parts.append("accuracy")
     if objective.cost is not None:
         ratio = f"accuracy * ({objective.cost} / {objective.target:,.10g})^{objective.exponent:g}"
         parts.append(ratio if objective.soft else f"{ratio}, accuracy alone below that")
     parts += [f"nothing for more than {most:,.10g} {name}" for name, most in objective.limits.items()]
-    return {"reward": f"{'; '.join(parts)}. Strategies are judged by accuracy alone"} if parts else {}
+    return {"reward": f"{'; '.join(parts)}. Strategies are judged by {metric.name} alone"} if parts else {}
 
 
 def _parse(arguments: Sequence[str]) -> tuple[CompareConfig, CompareConfig]:
@@ -205,7 +219,7 @@ def _parse(arguments: Sequence[str]) -> tuple[CompareConfig, CompareConfig]:
 
 def _check_search(config: SearchConfig) -> None:
     """Refuse settings that do not fit the data or the table, as `search` does. Raises ValueError naming the flag."""
-    sizes = check_source(config.data, config.data_dir, text=config.text, **asdict(config.split))
+    sizes = check_data(config)
     config.shared.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
     config.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
     if config.ranking.table is not None:

@@ -9,15 +9,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 import yaml
 
 from enas.datasets import check_source
+from enas.datasets.source import SplitSizes
 from enas.spaces import SPACES
 from scripts.ending import fail
 from scripts.presets import PRESETS, SearchConfig
+
+if TYPE_CHECKING:
+    from scripts.retrain import RetrainCommand
 
 CONFIG_FILE = "config.yaml"
 _NOT_SAVED = ("config", "run_dir", "resume")
@@ -33,13 +37,21 @@ def parse_search(arguments: Sequence[str]) -> SearchConfig:
     try:
         run_dir = first_flag("--resume", arguments)
         config = _fresh(arguments) if run_dir is None else _resumed(Path(run_dir), arguments)
-        sizes = check_source(config.data, config.data_dir, text=config.text, **asdict(config.split))
+        sizes = check_data(config)
         config.shared.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
         config.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
         check_ranking(config)
     except ValueError as error:
         fail(str(error))
     return config
+
+
+def check_data(config: SearchConfig | RetrainCommand) -> SplitSizes:
+    """Return the sizes of the splits, without PyTorch. Raises ValueError where data, its settings and the network do not fit."""
+    sizes = check_source(config.data, config.data_dir, text=config.text, **asdict(config.split))
+    config.child.require_inputs(sizes.kind, data=config.data)
+    config.augment.require_kind(sizes.kind)
+    return sizes
 
 
 def _fresh(arguments: Sequence[str]) -> SearchConfig:

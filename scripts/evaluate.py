@@ -1,7 +1,7 @@
 """Measure architectures under the shared weights of a run, finished or under way, which is only read.
 
-`--split valid` measures as the search's own ranking does. Accuracy on `--split test` must not be used to choose between
-architectures, runs or settings: what was chosen by it has no honest test accuracy left.
+`--split valid` measures as the search's own ranking does. Results on `--split test` must not be used to choose between
+architectures, runs or settings: what was chosen by them has no honest test result left.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.text import Text
 
 from enas.configs import DeviceName, require
 from enas.datasets import check_source
+from enas.metrics import ACCURACY, METRICS, Metric
 from scripts.architectures import read_written
 from scripts.configuration import load_other, program
 from scripts.ending import run_command
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
 class EvaluateCommand:
     """Measure architectures under the shared weights of a run, which is only read.
 
-    Accuracy on the test split must not be used to choose between architectures, runs or settings.
+    Results on the test split must not be used to choose between architectures, runs or settings.
     """
 
     run: Path
     """Folder of the run: its newest checkpoint's weights, its data and how it measures."""
     architecture: tuple[str, ...]
-    """One or more of: a published one (darts-v1, darts-v2, enas-macro, enas-micro), a run folder, a best_architecture.json, a
-    text file, an authors' arc string, a list of tokens or a .json file with one or several."""
+    """One or more of: a published one (darts-rnn, darts-v1, darts-v2, enas-macro, enas-micro, enas-rnn), a run folder, a
+    best_architecture.json, a text file, an authors' arc string, a list of tokens or a .json file with one or several."""
     split: Literal["valid", "test"] = "valid"
     """What is measured on, as a whole; test only to report, never to choose."""
     json: Path | None = None
@@ -67,10 +68,11 @@ class Measurement:
     Attributes:
         name: how the user named it.
         tokens: of the run's space.
-        accuracy: fraction of the images.
+        accuracy: fraction of the images, or of a text's tokens, that is right.
         loss: mean cross-entropy, nats; not finite where the network's output is not.
-        parameters, flops: of its standalone network; flops are multiply-adds for one image.
-        num_images: how many it was measured on.
+        parameters, flops: of its standalone network; flops are multiply-adds for one image, or one token.
+        num_examples: how many images, or tokens, it was measured on.
+        metric: how results on the data are told.
     """
 
     name: str
@@ -79,7 +81,36 @@ class Measurement:
     loss: float
     parameters: int
     flops: int
-    num_images: int
+    num_examples: int
+    metric: Metric
+
+    @property
+    def value(self) -> float:
+        """The metric."""
+        return self.metric.of(accuracy=self.accuracy, loss=self.loss)
+
+    def cells(self) -> dict[str, str]:
+        """Return its numbers as the columns of a table, by their headings."""
+        return {
+            self.metric.name: self.metric.text(self.value),
+            "loss (nats)": f"{self.loss:.4f}",
+            "parameters": f"{self.parameters:,}",
+            "multiply-adds": f"{self.flops:,}",
+            f"{self.metric.example}s": f"{self.num_examples:,}",
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for JSON, which knows no NaN."""
+        numbers = {
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            self.metric.name: self.value,
+            "parameters": self.parameters,
+            "flops": self.flops,
+            f"num_{self.metric.example}s": self.num_examples,
+        }
+        plain = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        return {"name": self.name, "tokens": list(self.tokens), **plain}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,16 +176,21 @@ def run_evaluate(request: Request) -> None:
         shared = restore_shared_weights(config, state, data, split=command.split)
     except ValueError as error:
         raise ValueError(f"--run {command.run}: {error}") from error
-    rows = measure(shared, request.architectures)
+    rows = measure(shared, request.architectures, METRICS[data.metric])
     epoch = state["position"]["epoch"]
     _print_table(rows, title=f"{command.run} after {epoch} epochs, whole {command.split} split, in the order given")
     if command.json is not None:
-        record = {"run": str(command.run), "epoch": epoch, "split": command.split, "architectures": [_plain(row) for row in rows]}
+        record = {
+            "run": str(command.run),
+            "epoch": epoch,
+            "split": command.split,
+            "architectures": [row.to_json() for row in rows],
+        }
         write_atomically(command.json, json.dumps(record, indent=2) + "\n")
 
 
-def measure(shared: SharedWeights, architectures: Sequence[tuple[str, Any]]) -> list[Measurement]:
-    """Measure named architectures on the whole validation split of shared weights, in their order."""
+def measure(shared: SharedWeights, architectures: Sequence[tuple[str, Any]], metric: Metric = ACCURACY) -> list[Measurement]:
+    """Measure named architectures on the whole validation split of shared weights, in their order; told by a metric."""
     from enas.children.cost import measure_cost
 
     evaluation = shared.evaluate_all([architecture for _, architecture in architectures])
@@ -168,7 +204,8 @@ def measure(shared: SharedWeights, architectures: Sequence[tuple[str, Any]]) -> 
             loss=loss,
             parameters=cost.parameters,
             flops=cost.flops,
-            num_images=evaluation.num_examples,
+            num_examples=evaluation.num_examples,
+            metric=metric,
         )
         for (name, architecture), accuracy, loss, cost in zip(
             architectures, evaluation.accuracy.tolist(), evaluation.loss.tolist(), costs, strict=True
@@ -179,17 +216,11 @@ def measure(shared: SharedWeights, architectures: Sequence[tuple[str, Any]]) -> 
 def _print_table(rows: Sequence[Measurement], *, title: str) -> None:
     table = Table(title=Text(title), title_justify="left")
     table.add_column("architecture", overflow="fold")
-    for heading in ("accuracy", "loss (nats)", "parameters", "multiply-adds", "images"):
+    for heading in rows[0].cells():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        numbers = (f"{row.accuracy:.2%}", f"{row.loss:.4f}", f"{row.parameters:,}", f"{row.flops:,}", f"{row.num_images:,}")
-        table.add_row(Text(row.name), *numbers)
+        table.add_row(Text(row.name), *row.cells().values())
     Console().print(table)
-
-
-def _plain(row: Measurement) -> dict[str, Any]:
-    """Return a measurement for JSON, which knows no NaN."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(row).items()}
 
 
 if __name__ == "__main__":

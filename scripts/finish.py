@@ -20,7 +20,7 @@ from enas.export import Answer
 from enas.looked_up import LOOKED_UP_HEADINGS, LookedUp, kind_of_cell, look_up
 from enas.pareto import FRONT_FILE, front_lines
 from enas.recipe import Recipe, train_all
-from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, latency_of, markdown_table, retrain_comparison, write_report
+from enas.report import Row, best_note, latency_of, markdown_table, retrain_comparison, training_table, write_report
 from enas.tables import load_table
 from scripts.build import Run
 from scripts.stopping import StopRequest
@@ -34,7 +34,7 @@ def print_answer(run: Run, answer: Answer) -> None:
     console.print(f"\n[bold]Searched architecture[/] ({run.shared.space.name}, {run.config.strategy}):\n")
     console.print(answer.text, highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"\nShared-weight accuracy on the whole validation set {answer.candidate.valid_accuracy:.2%}; "
+        f"\nShared-weight {answer.metric.name} on the whole validation set {answer.metric.text(answer.valid)}; "
         f"{answer.cost.parameters:,} parameters, {answer.cost.flops:,} multiply-adds{latency_of(answer)}.\n"
         f"Files: {run.folder / ANSWER}.json, .svg, .png, .safetensors",
         highlight=False,
@@ -68,7 +68,7 @@ def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopReq
     """
     config = run.config
     rows: list[Row] = []
-    outcome = {"derive/best": answer.candidate.valid_accuracy}
+    outcome = {"derive/best": answer.valid}
     if config.retrain.epochs > 0:
         recipe = Recipe(
             child=config.child,
@@ -81,8 +81,8 @@ def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopReq
         )
         with stop.deferred():
             rows = train_all(recipe, answer.architecture, run.folder / "retrain", console, name="searched", should_stop=stop)
-        accuracies = [result.test_accuracy for result in rows[0].results]
-        outcome["retrain/test_accuracy"] = sum(accuracies) / len(accuracies)
+        values = [result.test_value for result in rows[0].results]
+        outcome[f"retrain/test_{answer.metric.name}"] = sum(values) / len(values)
     found = look_up_answer(run, answer)
     outcome |= {f"table/{one.data}_{one.split}": one.accuracy for one in found}
     settings = asdict(config)
@@ -135,14 +135,15 @@ def print_rows(rows: list[Row], *, subject: str = "the search") -> str | None:
     if not rows:
         return None
     table = Table(title="Trained from scratch on equal terms", title_justify="left")
-    for index, heading in enumerate(HEADINGS):
+    headings, lines = training_table(rows)
+    for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
-    for row in rows:
-        table.add_row(*row.cells())
+    for line in lines:
+        table.add_row(*line)
     console = _wide_console()
     console.print()
     console.print(table)
-    console.print(BEST_ERROR_NOTE, highlight=False)
+    console.print(best_note(rows[0].metric), highlight=False)
     if len(rows) < 2:
         return None
     verdict = retrain_comparison(rows[0].results, rows[1].results).in_words(subject)

@@ -1,8 +1,8 @@
 """How well do shared weights rank? The scores of runs over random architectures, against a benchmark's table or training alone.
 
 The same uniform architectures are scored under each run's shared weights, on validation images; the runs are only read. Called
-again with the same arguments it goes on where it stopped. The truth may be a test accuracy: then what comes out says how good a
-proxy was, and is nothing to choose architectures, runs or settings by.
+again with the same arguments it goes on where it stopped. The truth may be a result on the test split: then what comes out says
+how good a proxy was, and is nothing to choose architectures, runs or settings by.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.console import Console
 
 from enas.configs import DeviceName, require
 from enas.datasets import check_source
+from enas.metrics import Metric
 from enas.types import FloatArray, IntArray
 from scripts.configuration import as_yaml, differences, load_other, program, read_config
 from scripts.ending import run_command
@@ -36,7 +37,7 @@ _MAY_CHANGE = ("out", "score", "data_dir", "device", "threads")
 class RankCommand:
     """Measure how well shared weights rank architectures; giving the same command again goes on where a stopped one was.
 
-    With a truth that is a test accuracy, the outcome must not be used to choose between architectures, runs or settings.
+    With a truth of the test split, the outcome must not be used to choose between architectures, runs or settings.
     """
 
     runs: tuple[Path, ...]
@@ -54,9 +55,11 @@ class RankCommand:
     seed: int = 0
     """The architectures, the trainings and the intervals follow from it."""
     images: int | None = None
-    """Validation images that scores are measured on, a fixed random part; None for all of the run's."""
-    score: Literal["accuracy", "loss"] = "accuracy"
-    """What ranks (lower losses are better); both are measured."""
+    """Validation images that scores are measured on, a fixed random part, or sequences of a text, the first; None for all of the
+    run's."""
+    score: Literal["accuracy", "loss"] | None = None
+    """What ranks (lower losses are better); both are measured. None for what results are told by: accuracy of images, and loss of
+    texts, which ranks as their perplexity does."""
     retrain_epochs: int | None = None
     """Epochs of the trainings from scratch; None for the run's own number. The rest of the recipe is the run's."""
     data_dir: Path | None = None
@@ -85,11 +88,14 @@ class RankCommand:
         """Data set of the table; None where there is no table."""
         return None if self.truth == RETRAIN else self.data or "cifar10"
 
-    @property
-    def truth_in_words(self) -> str:
-        """What the truth is."""
+    def score_of(self, metric: Metric) -> Literal["accuracy", "loss"]:
+        """Return what ranks where results are told by a metric."""
+        return self.score or ("accuracy" if metric.name == "accuracy" else "loss")
+
+    def truth_in_words(self, metric: Metric) -> str:
+        """Return what the truth is where results are told by a metric."""
         if self.truth == RETRAIN:
-            return "test accuracy when trained from scratch"
+            return f"test {metric.name} when trained from scratch"
         return f"{self.table_data} {self.split} accuracy in the table"
 
 
@@ -148,7 +154,7 @@ def _config_of(command: RankCommand, run: Path) -> SearchConfig:
     )
     sizes = check_source(config.data, config.data_dir, text=config.text, **asdict(config.split))
     fits = command.images is None or command.images <= sizes.valid
-    require(fits, "--images", f"at most {sizes.valid}, the validation images of {run}", command.images)
+    require(fits, "--images", f"at most {sizes.valid}, the validation {sizes.unit} of {run}", command.images)
     if command.truth == RETRAIN:
         require(epochs >= 1, "--retrain-epochs", f"at least 1, since {run} trains nothing from scratch itself", epochs)
         config.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)

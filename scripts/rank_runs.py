@@ -19,8 +19,9 @@ from enas.console import ProgressBar
 from enas.datasets import load_data
 from enas.datasets.data import Data
 from enas.devices import select_device
+from enas.metrics import METRICS, Metric
 from enas.ranking.picture import save_ranks
-from enas.ranking.report import NOTE, RankedRun, architectures_json, headings, report_text
+from enas.ranking.report import RankedRun, architectures_json, headings, note, report_text
 from enas.ranking.scores import digest_of, score_all, train_truths
 from enas.recipe import Recipe
 from enas.types import Evaluation, FloatArray
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.yaml"
 """Says in a folder of trainings what they follow from."""
-_TRUTH_FOLLOWS_FROM = ("space", "data", "precision", "child", "split", "augment", "retrain")
+_TRUTH_FOLLOWS_FROM = ("space", "data", "precision", "child", "split", "text", "augment", "retrain")
 
 
 def rank_runs(request: Request, console: Console, stop: StopRequest) -> list[RankedRun]:
@@ -53,10 +54,11 @@ def rank_runs(request: Request, console: Console, stop: StopRequest) -> list[Ran
             tokens=request.tokens,
             scores=evaluation,
             truths=truth,
-            score=command.score,
+            score=command.score_of(metric),
+            metric=metric,
             seed=command.seed,
         )
-        for run, config, (epoch, evaluation), truth in zip(command.runs, request.configs, scores, truths, strict=True)
+        for run, config, (epoch, evaluation, metric), truth in zip(command.runs, request.configs, scores, truths, strict=True)
     ]
 
 
@@ -68,15 +70,18 @@ class _Images:
         self._data: Data | None = None
 
     def of(self, config: SearchConfig) -> Data:
-        key = (config.data, config.data_dir, config.split)
+        key = (config.data, config.data_dir, config.split, config.text)
         if self._data is None or self._key != key:
             self._data = load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
             self._key = key
         return self._data
 
 
-def _score(request: Request, number: int, images: _Images, console: Console, stop: StopRequest) -> tuple[int, Evaluation]:
-    """Return how many epochs a run has completed, and the scores under its weights. Raises: Stopped, ValueError."""
+def _score(request: Request, number: int, images: _Images, console: Console, stop: StopRequest) -> tuple[int, Evaluation, Metric]:
+    """Return how many epochs a run has completed, the scores under its weights, and how results on its data are told.
+
+    Raises: Stopped, ValueError.
+    """
     command, config, run = request.command, request.configs[number], request.command.runs[number]
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -101,7 +106,7 @@ def _score(request: Request, number: int, images: _Images, console: Console, sto
         scores = score_all(
             shared, request.tokens, file, source=source, num_images=command.images, on_score=show, should_stop=stop
         )
-    return position["epoch"], scores
+    return position["epoch"], scores, METRICS[images.of(config).metric]
 
 
 def _train(request: Request, images: _Images, console: Console, stop: StopRequest) -> list[FloatArray]:
@@ -157,17 +162,19 @@ def _claim_trainings(folder: Path, recipe: str) -> None:
 def write_results(command: RankCommand, runs: Sequence[RankedRun]) -> None:
     """Write `rank.json`, `report.md` and the picture."""
     values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(command).items()}
+    score, metric = runs[0].score, runs[0].metric
     record = {
-        **{name: values[name] for name in ("truth", "split", "num_architectures", "seed", "images", "score")},
+        **{name: values[name] for name in ("truth", "split", "num_architectures", "seed", "images")},
+        "score": score,
         "data": command.table_data,  # None: each run's own
         "runs": [run.to_json() for run in runs],
         "architectures": architectures_json(runs),
     }
     write_atomically(command.out / "rank.json", json.dumps(record, indent=1) + "\n")
-    panels = [run.panel() for run in runs]
+    panels, truth = [run.panel() for run in runs], command.truth_in_words(metric)
     for suffix in (".png", ".svg"):
-        save_ranks(panels, command.out / f"scatter{suffix}", score=command.score, truth=f"{command.truth_in_words} (%)")
-    write_atomically(command.out / "report.md", report_text(runs, truth=command.truth_in_words, picture="scatter.svg"))
+        save_ranks(panels, command.out / f"scatter{suffix}", score=score, truth=f"{truth}{metric.heading_unit}")
+    write_atomically(command.out / "report.md", report_text(runs, truth=truth, picture="scatter.svg"))
 
 
 def print_runs(command: RankCommand, runs: Sequence[RankedRun]) -> None:
@@ -175,12 +182,13 @@ def print_runs(command: RankCommand, runs: Sequence[RankedRun]) -> None:
     console = Console()
     if not console.is_terminal:  # a file's lines need not fit anything
         console = Console(width=max(console.width, 170))
-    title = f"{len(runs[0].tokens)} random architectures: {command.score} under shared weights against {command.truth_in_words}"
+    score, truth = runs[0].score, command.truth_in_words(runs[0].metric)
+    title = f"{len(runs[0].tokens)} random architectures: {score} under shared weights against {truth}"
     table = Table(title=Text(title), title_justify="left")
-    for index, heading in enumerate(headings(command.score)):
+    for index, heading in enumerate(headings(score)):
         table.add_column(heading, justify="right" if index > 1 else "left", overflow="fold")
     for run in runs:
         table.add_row(*map(Text, run.cells()))
     console.print(table)
-    note = NOTE.format(score=command.score, truth=command.truth_in_words)
-    console.print(f"{note}\nFiles: {command.out}/report.md, rank.json, scatter.png, .svg", highlight=False, markup=False)
+    text = note(score, truth, runs[0].metric)
+    console.print(f"{text}\nFiles: {command.out}/report.md, rank.json, scatter.png, .svg", highlight=False, markup=False)

@@ -16,15 +16,15 @@ from typing import Any
 from rich.console import Console
 
 from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig, TextConfig, require
-from enas.datasets import check_source, find_looks
+from enas.datasets import find_looks
 from enas.datasets.source import Looks
 from enas.published import PUBLISHED
 from enas.spaces.base import ChildConfig
 from scripts.architectures import StoredArchitecture, not_understood, read_architecture
-from scripts.configuration import as_yaml, first_flag, parse_flags, read_config
+from scripts.configuration import as_yaml, check_data, first_flag, parse_flags, read_config
 from scripts.ending import run_command
 from scripts.folders import locked
-from scripts.presets import quickstart
+from scripts.presets import quickstart, rnn_small
 from scripts.retrain_presets import RETRAIN_PRESETS, RetrainPreset
 from scripts.stopping import StopRequest
 
@@ -37,20 +37,20 @@ class RetrainCommand:
     """Train an architecture from scratch; giving the same command again goes on where a killed one stopped."""
 
     architecture: str
-    """A published one (darts-v1, darts-v2, enas-macro, enas-micro), a run folder, a best_architecture.json, a text
-    file, or the text itself: an authors' arc string, a list of tokens. ./NAME is a file or folder that is called like a
+    """A published one (darts-rnn, darts-v1, darts-v2, enas-macro, enas-micro, enas-rnn), a run folder, a best_architecture.json,
+    a text file, or the text itself: an authors' arc string, a list of tokens. ./NAME is a file or folder that is called like a
     published one."""
     run_dir: Path
     """Folder of the results."""
     preset: str | None = None
-    """Complete recipe that the other flags change, its data set included: enas-macro-final, enas-micro-final; None for the
-    settings of the architecture's run, or quickstart's."""
+    """Complete recipe that the other flags change, its data set included: enas-macro-final, enas-micro-final,
+    enas-ptb-final; None for the settings of the architecture's run, or quickstart's, or rnn-small's for a recurrent cell."""
     count_only: bool = False
     """Whether to stop once the size of the network is printed; needs no images where the data set's are known."""
     space: str = "macro"
     """Search space of the architecture; only for a text, since the others tell."""
     data: str = "digits"
-    """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn, folder:DIR or npz:FILE."""
+    """Data set: cifar10, cifar100, digits, fashion_mnist, mnist, svhn, topics, folder:DIR, npz:FILE, ptb:DIR or text:FILE."""
     data_dir: Path = Path("data")
     """Folder that data sets are found in, or downloaded to."""
     seed: int = 0
@@ -100,7 +100,7 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
     if text is None:
         raise not_understood("nothing")
     require(command.retrain.epochs >= 1, "--retrain.epochs", "at least 1", command.retrain.epochs)
-    sizes = check_source(command.data, command.data_dir, text=command.text, **asdict(command.split))
+    sizes = check_data(command)
     command.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
     return command, stored
 
@@ -112,7 +112,7 @@ def _find_preset(name: str) -> RetrainPreset:
 
 
 def _default(text: str | None, stored: StoredArchitecture) -> RetrainCommand:
-    run = quickstart() if stored.config is None else stored.config
+    run = stored.config or (quickstart() if stored.child.reads == "images" else rnn_small())
     return RetrainCommand(
         architecture=text or "",
         run_dir=Path("runs/retrain"),
@@ -158,7 +158,7 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     """
     stop = stop or StopRequest()
     architecture = stored.for_child(command.child)
-    looks = find_looks(command.data, command.data_dir, image_size=command.split.image_size, text=command.text)
+    looks = find_looks(command.data, command.data_dir, text=command.text, **asdict(command.split))
     if looks is not None:
         print_size(command, architecture, looks)
         if command.count_only:
@@ -203,14 +203,15 @@ def print_size(command: RetrainCommand, architecture: Any, looks: Looks) -> None
 
     cost = measure_cost(command.child, architecture, **looks._asdict())
     auxiliary = f" (+ {cost.auxiliary:,} of the auxiliary head while training)" if cost.auxiliary else ""
-    lines = [f"{cost.parameters:,} parameters{auxiliary}, {cost.flops:,} multiply-adds for one image"]
+    one = {"images": "image", "text": "token"}[command.child.reads]
+    lines = [f"{cost.parameters:,} parameters{auxiliary}, {cost.flops:,} multiply-adds for one {one}"]
     if command.architecture in PUBLISHED:
         published = PUBLISHED[command.architecture]
-        parameters, error = (
-            ", ".join(figure.in_words() for figure in figures) for figures in (published.parameters, published.test_error)
+        parameters, results = (
+            ", ".join(figure.in_words() for figure in figures) for figures in (published.parameters, published.test_results)
         )
         lines[0] += f"; published for {published.network}: {parameters}"
-        lines += [f"published test error of {published.network}: {error}", published.note]
+        lines += [f"published test {published.result} of {published.network}: {results}", published.note]
     Console().print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
 
 

@@ -10,6 +10,10 @@ from enas.configs import AugmentConfig, RetrainConfig, SplitConfig, TextConfig
 from enas.spaces.base import ChildConfig
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
+from enas.spaces.rnn import RnnConfig
+
+VOCABULARIES = ("functions", "operations")
+"""Settings of a network that list what an architecture may be made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class RetrainPreset:
 
     space: str
     data: str
-    child: MacroConfig | MicroConfig
+    child: MacroConfig | MicroConfig | RnnConfig
     retrain: RetrainConfig
     split: SplitConfig = field(default_factory=SplitConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -37,10 +41,13 @@ class RetrainPreset:
         Number of nodes and operations are kept, but for operations that the network can't have: random architectures are drawn
         from what this returns, so that they come from the space that was searched.
         """
-        chosen = getattr(own, "operations", self.child.operations)
-        kept: dict[str, Any] = {"operations": tuple(name for name in self.child.operations if name in chosen)}
-        if isinstance(own, MicroConfig):
-            kept["num_nodes"] = own.num_nodes
+        kept: dict[str, Any] = {}
+        for vocabulary in VOCABULARIES:
+            if hasattr(self.child, vocabulary):
+                possible = getattr(self.child, vocabulary)
+                kept[vocabulary] = tuple(name for name in possible if name in getattr(own, vocabulary, possible))
+        if hasattr(self.child, "num_nodes"):
+            kept["num_nodes"] = getattr(own, "num_nodes", self.child.num_nodes)
         return replace(self.child, **kept)
 
 
@@ -103,8 +110,44 @@ def enas_micro_final() -> RetrainPreset:
     )
 
 
+def enas_ptb_final() -> RetrainPreset:
+    """Return the authors' final training on the Penn Treebank (`enas_lm/src/fixed.py`): 800 units, 3000 epochs, averaged SGD.
+
+    The regularisers are those of their code: it has no penalty on how fast states change. (Weight decay is twice theirs, whose
+    penalty has no factor 1/2.) Departures: weights decay after the gradient is clipped, not as a part of it; sequences' lengths
+    as in `enas.datasets.random_lengths`; a step that is not finite is left out (theirs goes back to the last checkpoint).
+    """
+    return RetrainPreset(
+        space="rnn",
+        data="ptb:data/ptb",
+        child=RnnConfig(
+            hidden=800,
+            word_dropout=0.125,
+            embedding_dropout=0.175,
+            input_dropout=0.725,
+            state_dropout=0.225,
+            output_dropout=0.75,
+            activation_penalty=0.7,
+            slowness_penalty=0.0,
+            init_range=0.05,
+        ),
+        retrain=RetrainConfig(
+            epochs=3000,
+            batch_size=64,
+            learning_rate=20.0,
+            learning_rate_min=20.0,
+            momentum=0.0,
+            weight_decay=2 * 8e-7,
+            grad_clip=0.25,
+            use_valid=False,
+            average_window=10,
+        ),
+    )
+
+
 RETRAIN_PRESETS: dict[str, Callable[[], RetrainPreset]] = {
     "enas-macro-final": enas_macro_final,
     "enas-micro-final": enas_micro_final,
+    "enas-ptb-final": enas_ptb_final,
 }
 """Every recipe by its name."""

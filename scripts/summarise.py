@@ -19,12 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from enas.configs import require
+from enas.metrics import METRICS, Metric
 from scripts.configuration import differences, program
 from scripts.ending import run_command
 from scripts.folders import check_writable
 from scripts.trainings import Training, Trainings, read_folder
 
-HEADINGS = ("architectures of", "searches", "trainings", "test accuracy", "parameters")
 RANDOM = "random architectures"
 _COUNTS = ("retrain.seeds", "retrain.random")
 """Settings that say how many trainings there are, not what each is."""
@@ -50,10 +50,12 @@ class Row:
 
     Attributes:
         name: as `Origin.name`, or RANDOM.
+        metric: how trainings are told.
         searches: the trainings of each search by their keys; each random architecture is one of its own.
     """
 
     name: str
+    metric: Metric
     searches: dict[str, dict[tuple[str, int], Training]] = field(default_factory=dict)
 
     def add(self, search: str, training: Training) -> None:
@@ -61,9 +63,9 @@ class Row:
         self.searches.setdefault(search, {}).setdefault(training.key, training)
 
     @property
-    def accuracies(self) -> list[float]:
-        """The mean test accuracy of each search's trainings, fractions."""
-        return [sum(one.test_accuracy for one in group.values()) / len(group) for group in self.searches.values()]
+    def values(self) -> list[float]:
+        """The mean test result of each search's trainings, in the metric."""
+        return [sum(one.test_value for one in group.values()) / len(group) for group in self.searches.values()]
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """Return the line of the table; the deviation is that of searches, or of random architectures."""
@@ -72,7 +74,7 @@ class Row:
         sizes = [one.parameters for group in self.searches.values() for one in group.values()]
         size = f"{sizes[0]:,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
         searches = "-" if self.name == RANDOM else str(len(self.searches))
-        return self.name, searches, str(len(sizes)), spread(self.accuracies), size
+        return self.name, searches, str(len(sizes)), spread(self.values, self.metric), size
 
 
 def main() -> None:
@@ -100,18 +102,19 @@ def run_summarise(command: SummariseCommand) -> None:
     """Print table, verdicts and notes, write the file that was asked for. Raises ValueError naming what can't be compared."""
     runs = [read_folder(folder) for folder in command.runs]
     refuse_mixture(runs)
-    rows = make_rows(runs)
-    if not rows:
+    metric = common_metric(runs)
+    if metric is None:
         raise ValueError(f"runs: expected at least one finished training, got none: {' '.join(notes(runs))}")
+    rows, headings = make_rows(runs, metric), headings_of(metric)
     from enas.atomic_file import write_atomically
     from enas.report import markdown_table
 
     lines = [row.cells() for row in rows]
     words = [*verdicts(rows), *notes(runs)]
-    _print(lines, words)
+    _print(headings, lines, words)
     if command.markdown is not None:
         paragraphs = [line for word in words for line in ("", word)]
-        write_atomically(command.markdown, "\n".join([*markdown_table(HEADINGS, lines), *paragraphs, ""]))
+        write_atomically(command.markdown, "\n".join([*markdown_table(headings, lines), *paragraphs, ""]))
 
 
 def refuse_mixture(runs: Sequence[Trainings]) -> None:
@@ -125,13 +128,29 @@ def refuse_mixture(runs: Sequence[Trainings]) -> None:
                 raise ValueError(f"{run.folder}: expected {path} {old}, as in {first.folder}, got {new}; they can't be compared")
 
 
-def make_rows(runs: Sequence[Trainings]) -> list[Row]:
+def common_metric(runs: Sequence[Trainings]) -> Metric | None:
+    """Return how all trainings are told; None without any. Raises ValueError naming the first that is told otherwise."""
+    found = [(training.metric, run) for run in runs for training in (*run.own, *run.random)]
+    for name, run in found:
+        first, where = found[0]
+        if name != first:
+            expected = f"trainings told by their {first}, as in {where.folder}"
+            raise ValueError(f"{run.folder}: expected {expected}, got {name}; they can't be compared")
+    return METRICS[found[0][0]] if found else None
+
+
+def headings_of(metric: Metric) -> tuple[str, ...]:
+    """Return the headings of the table."""
+    return "architectures of", "searches", "trainings", f"test {metric.name}", "parameters"
+
+
+def make_rows(runs: Sequence[Trainings], metric: Metric) -> list[Row]:
     """Return a row for each origin of architectures, by name, and the random architectures last; none without trainings."""
     rows: dict[str, Row] = {}
-    random = Row(name=RANDOM)
+    random = Row(name=RANDOM, metric=metric)
     for run in runs:
         for training in run.own:
-            rows.setdefault(run.origin.name, Row(name=run.origin.name)).add(run.origin.search, training)
+            rows.setdefault(run.origin.name, Row(name=run.origin.name, metric=metric)).add(run.origin.search, training)
         for training in run.random:
             random.add(repr(training.key), training)
     return [*(rows[name] for name in sorted(rows)), *([random] if random.searches else [])]
@@ -144,7 +163,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     *searched, last = rows
     if last.name != RANDOM:
         return ["No random architectures are there to compare with."]
-    return [f"{row.name}: {compare(row.accuracies, last.accuracies).in_words()}" for row in searched]
+    return [f"{row.name}: {compare(row.values, last.values, metric=row.metric).in_words()}" for row in searched]
 
 
 def notes(runs: Sequence[Trainings]) -> list[str]:
@@ -172,10 +191,10 @@ def _mixed_searches(runs: Sequence[Trainings]) -> Iterator[str]:
             yield f"Searches of the row {name} differ in {', '.join(paths)}."
 
 
-def _print(lines: Sequence[Sequence[str]], words: Sequence[str]) -> None:
+def _print(headings: Sequence[str], lines: Sequence[Sequence[str]], words: Sequence[str]) -> None:
     console = Console()
     table = Table(title="Trained from scratch on equal terms", title_justify="left")
-    for index, heading in enumerate(HEADINGS):
+    for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index else "left", no_wrap=bool(index))
     for line in lines:
         table.add_row(*map(Text, line))

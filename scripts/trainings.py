@@ -6,6 +6,7 @@ Nothing is written, and nothing waits for PyTorch. Settings that a folder of an 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 from enas.answers import ANSWER, read_answer
 from enas.configs import AugmentConfig, ObjectiveConfig, RetrainConfig, SplitConfig, TextConfig
+from enas.metrics import METRICS, MetricName
 from enas.published import PUBLISHED
 from enas.spaces import SPACES
 from scripts.configuration import CONFIG_FILE, as_yaml, read_config
@@ -40,13 +42,15 @@ class Training:
 
     Attributes:
         key: its architecture as JSON, and the seed of its training: the same twice is the same training.
-        test_accuracy: fraction of the test split after the last epoch.
+        test_value: the metric on the test split after the last epoch.
         parameters: of the network.
+        metric: how it is told.
     """
 
     key: tuple[str, int]
-    test_accuracy: float
+    test_value: float
     parameters: int
+    metric: MetricName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,10 +228,13 @@ def _read_result(file: Path) -> Training:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         result = record["result"]
+        metric = METRICS[result.get("metric", "accuracy")]  # results of before texts do not say so
+        loss = math.nan if result.get("test_loss") is None else float(result["test_loss"])
         return Training(
             key=(json.dumps(record["architecture"], sort_keys=True), int(result["seed"])),
-            test_accuracy=float(result["test_accuracy"]),
+            test_value=metric.of(accuracy=float(result["test_accuracy"]), loss=loss),
             parameters=int(result["parameters"]),
+            metric=metric.name,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: expected the result of a training, got {error!r}") from error

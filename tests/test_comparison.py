@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from enas.comparison import Comparison, compare, deviation, mean_interval, welch_interval
+from enas.comparison import Comparison, compare, deviation, has_spread, mean_interval, welch_interval, welch_p_value
+from enas.metrics import METRICS
 
 FIRST, SECOND = (0.95, 0.97, 0.96, 0.99), (0.90, 0.93, 0.85)
 
@@ -93,6 +94,34 @@ def test_verdict_is_what_the_interval_says(searched, random, verdict, words):
 def test_interval_that_touches_zero_shows_nothing(interval, verdict):
     numbers = dict.fromkeys(("searched_mean", "random_mean", "searched_deviation", "random_deviation", "difference"), 0.0)
     assert Comparison(**numbers, num_searched=2, num_random=2, interval=interval).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("searched", "random", "verdict", "words"),
+    [
+        (
+            (90.0, 91.0, 92.0),
+            (96.0, 97.0, 98.0),
+            "yes",
+            "The search beat random architectures: -6.00 in perplexity, 95 % interval -",
+        ),
+        ((96.0, 97.0, 98.0), (90.0, 91.0, 92.0), "no", "The search did worse than random architectures: +6.00 in perplexity"),
+        ((90.0, 95.0), (90.0, 94.0), "not shown", "Not shown that the search beat random architectures: +0.50 in perplexity"),
+        ((math.inf, 90.0), (80.0, 81.0), "not shown", "+inf in perplexity, but an infinite perplexity gives no interval."),
+        ((math.inf,), (math.inf,), "not shown", "random architectures: - in perplexity, but an infinite perplexity"),
+    ],
+)
+def test_lower_perplexities_are_better(searched, random, verdict, words):
+    comparison = compare(searched, random, metric=METRICS["perplexity"])
+    assert comparison.verdict == verdict
+    assert words in comparison.in_words()
+
+
+def test_infinite_values_have_neither_spread_nor_interval():
+    values = (1.0, math.inf, math.inf)
+    assert not has_spread(values)
+    assert math.isnan(deviation(values))
+    assert welch_interval(values, FIRST) is welch_interval(FIRST, values) is welch_p_value(values, FIRST) is None
 
 
 def test_words_name_what_was_compared_with_random_architectures():

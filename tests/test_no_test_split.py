@@ -19,7 +19,9 @@ import pytest
 
 import enas.search
 from controllers import CONTROLLERS
-from enas.configs import BatchNormMode, RankingConfig, RetrainConfig, ScheduleConfig, SharedConfig
+from enas.configs import BatchNormMode, RankingConfig, RetrainConfig, ScheduleConfig, SharedConfig, TextConfig
+from enas.datasets import load_data
+from enas.datasets.data import Data
 from enas.datasets.images import ImageData, ImageSplit
 from enas.derive import rank_candidates
 from enas.devices import select_device
@@ -28,6 +30,7 @@ from enas.paths import PATHS
 from enas.recipe import Recipe
 from enas.spaces.macro import MacroConfig
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
+from enas.spaces.rnn import RnnConfig
 from enas.tables import BenchmarkTable, Epochs, Split
 from enas.types import FloatArray
 from scripts.build import build_search, derive_answer
@@ -106,7 +109,7 @@ def test_searches_have_every_strategy_path_rule_schedule_and_statistics():
 
 
 def small_config(changes: dict[str, Any]) -> SearchConfig:
-    schedule = {"controller_steps": 2, "architectures_per_step": 3, "candidates": 4, "checkpoint_minutes": 0}
+    schedule = {"controller_steps": 2, "architectures_per_step": 3, "candidates": 4}
     return SearchConfig(
         epochs=2,
         threads=1,
@@ -121,7 +124,17 @@ def small_config(changes: dict[str, Any]) -> SearchConfig:
 
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda search: f"{search['strategy']}-{search['paths']}")
 def test_search_checkpoint_resumption_and_answer_never_ask_for_the_test_split(search, tmp_path, trapped):
-    config = small_config(search)
+    search_stop_and_resume(small_config(search), tmp_path, trapped)
+
+
+def test_search_on_a_text_never_asks_for_the_test_split_either(tmp_path):
+    data = load_data("topics", data_dir=tmp_path, text=TextConfig(bptt=4, vocabulary=20), num_train=300, num_valid=100)
+    object.__setattr__(data, "test", Trap())
+    child = RnnConfig(num_nodes=2, hidden=4)
+    search_stop_and_resume(replace(small_config({"child": child}), space="rnn", reward="perplexity"), tmp_path, data)
+
+
+def search_stop_and_resume(config: SearchConfig, tmp_path: Path, trapped: Data) -> None:
     steps = count(1)
     with build_search(config, tmp_path, data=trapped, should_stop=lambda: next(steps) == 4) as run, pytest.raises(Stopped):
         run.search.run()
@@ -182,6 +195,8 @@ def test_table_beside_a_search_is_asked_for_test_accuracies_after_the_answer_onl
 READERS = {
     "enas/datasets/images.py",  # refuses splits of images that do not fit each other
     "enas/datasets/folder.py",  # lists the files of a folder's test split
+    "enas/datasets/text.py",  # refuses splits of a text that do not fit each other
+    "enas/datasets/text_source.py",  # cuts a text into its splits
     "enas/retrain.py",  # measures a network that is trained from scratch
 }
 """Files that may say `.test`: who makes the split and checks it, and who reports on it."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from enas.configs import ObjectiveConfig
 from enas.derive import Candidate
+from enas.metrics import METRICS
 from enas.pareto import Front, Measured, front_lines, make_front, pareto_front, read_measured, save_front, worth_measuring
 from enas.pareto_picture import draw_front, save_front_picture
 from enas.spaces.macro import MacroConfig
@@ -81,15 +84,25 @@ def test_last_measurement_of_each_architecture_counts(tmp_path):
     )
     measured = read_measured(file, PARAMETERS)
     assert measured.tokens.tolist() == [[0, 1], [2, 2], [3, 3]]
-    assert np.array_equal(measured.accuracy, [0.6, np.nan, np.nan], equal_nan=True)
+    assert np.array_equal(measured.values, [0.6, np.nan, np.nan], equal_nan=True)
     assert measured.costs["parameters"].tolist() == [5.0, np.inf, 5.0]
+
+
+def test_perplexities_are_read_where_results_are_told_by_them(tmp_path):
+    file = tmp_path / "architectures.jsonl"
+    row = {"phase": "controller", "tokens": [0], "accuracy": 0.1, "costs": {"parameters": 5.0}}
+    rows = [{**row, "perplexity": 90.0}, {**row, "tokens": [1], "perplexity": None}, {**row, "tokens": [2], "perplexity": 80.0}]
+    file.write_text(lines_of(rows))
+    measured = read_measured(file, PARAMETERS, METRICS["perplexity"])
+    assert np.array_equal(measured.values, [90.0, np.nan, 80.0], equal_nan=True)
+    assert worth_measuring(measured, PARAMETERS, 1).tolist() == [[2]]
 
 
 def measured_of(accuracy: Any, parameters: Any) -> Measured:
     tokens = np.arange(len(accuracy))[:, None]
     return Measured(
         tokens=tokens,
-        accuracy=np.array(accuracy, dtype=float),
+        values=np.array(accuracy, dtype=float),
         costs={"parameters": np.array(parameters, dtype=float)},
     )
 
@@ -168,6 +181,21 @@ def test_file_and_report_say_what_is_on_the_front(front, tmp_path):
     assert any("none of 4 measured" in line and "target 1,500; limit 4,000 parameters" in line for line in lines)
     header, ruler, row = lines[-6], lines[-5], lines[-4]
     assert header.count("|") == ruler.count("|") == row.count("|")
+
+
+def test_front_of_perplexities_has_the_lowest_ones(front, tmp_path):
+    metric = METRICS["perplexity"]
+    candidates = [replace(one, valid_loss=math.log(100 * one.valid_accuracy)) for one in front.candidates]
+    found = make_front(candidates, front.objective, answer=(2, 0, 0), metric=metric)
+    assert [found.candidates[index].tokens for index in found.members] == [(0, 0, 0), (2, 0, 0)]
+    lines = front_lines(found.to_json(SPACE))
+    assert lines[0] == "## Perplexity against parameters"
+    assert lines[-3:-1] == ["| 1,000 | 50.00 | 0.2500 |  | `0 / 0 0` |", "| 2,000 | 25.00 | 0.1250 | answer | `2 / 0 0` |"]
+    axes = draw_front(found, replace(measured_of([90.0], [1000]), metric=metric)).axes[0]
+    assert axes.get_ylabel() == "shared-weight validation perplexity"
+    offsets = {collection.get_label(): np.asarray(collection.get_offsets()) for collection in axes.collections}
+    np.testing.assert_allclose(offsets["Pareto front"], [[1000.0, 50.0], [2000.0, 25.0]])
+    assert offsets["in the search, minibatches"].tolist() == [[1000.0, 90.0]]
 
 
 def test_bars_in_texts_do_not_split_cells():

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+
+import pytest
 
 from enas.children.cost import Cost
 from enas.derive import Candidate
 from enas.export import Answer
-from enas.report import BEST_ERROR_NOTE, HEADINGS, Row, markdown_table, retrain_comparison, spread, write_report
+from enas.metrics import ACCURACY, METRICS
+from enas.report import Row, best_note, markdown_table, retrain_comparison, spread, training_table, write_report
 from enas.retrain_result import RetrainResult
 
 
@@ -28,19 +32,18 @@ def test_spread_is_mean_and_sample_deviation_in_percent():
 
 def test_row_counts_trainings_and_their_sizes():
     row = Row(name="searched", results=[result(0.9), result(0.92)]).cells()
-    assert (row[0], row[1], row[-1]) == ("searched", "2", "1,234")
+    assert (row["architecture"], row["trainings"], row["parameters"]) == ("searched", "2", "1,234")
     random = Row(name="random", results=[result(0.8, parameters=5000), result(0.8, parameters=999)])
-    assert random.cells()[-1] == "999 to 5,000"
+    assert random.cells()["parameters"] == "999 to 5,000"
 
 
 def test_row_tells_the_last_error_from_the_best():
-    cells = Row(name="searched", results=[result(0.9, best=0.91), result(0.92, best=0.95)]).cells()
-    assert len(cells) == len(HEADINGS)
-    named = dict(zip(HEADINGS, cells, strict=True))
+    named = Row(name="searched", results=[result(0.9, best=0.91), result(0.92, best=0.95)]).cells()
+    assert list(named) == ["architecture", "trainings", "test accuracy", "test error", "best test error", "parameters"]
     assert named["test accuracy"] == "91.00 +- 1.41 %"
     assert named["test error"] == "9.00 +- 1.41 %"
     assert named["best test error"] == "7.00 +- 2.83 %"
-    (*_, last, best, _) = Row(name="searched", results=[result(0.9, best=0.91)]).cells()
+    (*_, last, best, _) = Row(name="searched", results=[result(0.9, best=0.91)]).cells().values()
     assert (last, best) == ("10.00 %", "9.00 %")
 
 
@@ -58,6 +61,71 @@ def test_comparison_reads_the_last_measurement_and_not_the_best():
     assert (comparison.searched_mean, comparison.random_mean) == (0.91, 0.8200000000000001)
 
 
+# Of a text.
+
+TEXT_ANSWER = replace(ANSWER, candidate=replace(ANSWER.candidate, valid_loss=math.log(123.456)), metric=METRICS["perplexity"])
+
+
+def text_result(perplexity: float, *, valid: float | None = None, best: float = 50.0) -> RetrainResult:
+    """A training's result; its accuracies are there to be told nowhere."""
+    told = {} if valid is None else {"valid_loss": math.log(valid), "valid_accuracy": 0.3}
+    losses = {"test_loss": math.log(perplexity), "best_test_loss": math.log(best)}
+    return replace(result(0.25, best=0.26), metric="perplexity", **losses, **told)
+
+
+def test_row_of_a_text_tells_perplexities():
+    named = Row(name="searched", results=[text_result(80.0, best=70.0), text_result(84.0, best=74.0)]).cells()
+    assert named == {
+        "architecture": "searched",
+        "trainings": "2",
+        "test perplexity": "82.00 +- 2.83",
+        "best test perplexity": "72.00 +- 2.83",
+        "parameters": "1,234",
+    }
+
+
+def test_validation_perplexity_has_a_column_where_one_was_measured():
+    rows = [Row(name="searched", results=[text_result(80.0, valid=90.0)]), Row(name="random", results=[text_result(85.0)])]
+    headings, lines = training_table(rows)
+    assert headings == (
+        "architecture",
+        "trainings",
+        "test perplexity",
+        "validation perplexity",
+        "best test perplexity",
+        "parameters",
+    )
+    assert lines == [("searched", "1", "80.00", "90.00", "50.00", "1,234"), ("random", "1", "85.00", "-", "50.00", "1,234")]
+
+
+def test_lower_perplexity_wins():
+    comparison = retrain_comparison([text_result(80.0), text_result(82.0)], [text_result(90.0), text_result(92.0)])
+    assert comparison.difference == pytest.approx(-10)
+    assert comparison.verdict == "yes"
+
+
+def test_infinite_perplexities_are_told_as_they_are():
+    infinite = replace(text_result(80.0), test_loss=800.0, best_test_loss=math.inf)
+    row = Row(name="searched", results=[infinite, text_result(80.0)])
+    assert row.cells()["test perplexity"] == "inf"
+    words = retrain_comparison(row.results, [text_result(90.0), text_result(92.0)]).in_words()
+    assert words == (
+        "Not shown that the search beat random architectures: +inf in perplexity, but an infinite perplexity gives no interval."
+    )
+    assert retrain_comparison([infinite] * 2, [infinite] * 2).verdict == "not shown"
+
+
+def test_report_of_a_text_is_in_its_words(tmp_path):
+    rows = [Row(name="searched", results=[text_result(80.0)])]
+    write_report(tmp_path, heading="x", answer=TEXT_ANSWER, rows=rows, verdict=None)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    size = "12,345 parameters, 6,789,012 multiply-adds for one token."
+    assert f"Shared-weight perplexity on the whole validation set: 123.46; {size}" in text
+    assert "Test perplexity is that after the last epoch. The best test perplexity is the lowest on the way" in text
+    assert "accuracy" not in text
+    assert "error" not in text
+
+
 def test_report_holds_answer_table_verdict_and_files(tmp_path):
     rows = [Row(name="searched", results=[result(0.9)]), Row(name="random", results=[result(0.8), result(0.84)])]
     write_report(tmp_path, heading="enas on digits", answer=ANSWER, rows=rows, verdict="Not shown.")
@@ -69,9 +137,12 @@ def test_report_holds_answer_table_verdict_and_files(tmp_path):
         in lines
     )
     assert lines[lines.index("```") : lines.index("```") + 4] == ["```", "0", "1 0", "```"]
-    table = markdown_table(HEADINGS, [row.cells() for row in rows])
+    table = markdown_table(*training_table(rows))
     assert lines[lines.index(table[0]) :][: len(table)] == table
-    assert BEST_ERROR_NOTE in lines
+    assert (
+        "Test accuracy and test error are those after the last epoch. The best test error is the lowest on the way: chosen on "
+        "the test split, so never a result by itself."
+    ) in lines
     assert "**Not shown.**" in lines
     assert any("`config.yaml`" in line for line in lines)
 
@@ -80,7 +151,7 @@ def test_report_holds_what_was_looked_up_before_the_trainings(tmp_path):
     rows = [Row(name="searched", results=[result(0.9)])]
     write_report(tmp_path, heading="x", answer=ANSWER, rows=rows, verdict=None, looked_up=["Looked up:", "", "a table", ""])
     lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
-    assert lines.index("```") < lines.index("Looked up:") < lines.index("a table") < lines.index(BEST_ERROR_NOTE)
+    assert lines.index("```") < lines.index("Looked up:") < lines.index("a table") < lines.index(best_note(ACCURACY))
 
 
 def test_report_of_a_search_without_retraining_has_no_table_and_no_verdict(tmp_path):

@@ -128,18 +128,32 @@ RECIPES: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "paths": PATHS,
     "paths in bf16": {**PATHS, "precision": "bf16"},
+    "averaged": {"use_valid": False, "average_window": 1},
 }
 KILLS = [("plain", event, seconds) for event in (1, 3, 4, 5, 6, 11, NUM_EVENTS) for seconds in (1, 3)]
-KILLS += [("bf16", 5, 1), ("paths", 5, 1), *(("paths in bf16", event, 1) for event in (3, 5, 9))]
+KILLS += [("bf16", 5, 1), ("paths", 5, 1), ("averaged", 8, 1), *(("paths in bf16", event, 1) for event in (3, 5, 9))]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Retraining, Path]]:
+    """Return a training that nobody stops, and its folder; each recipe is trained once."""
+    trained: dict[str, tuple[Retraining, Path]] = {}
+
+    def train(recipe: str, make: Callable[..., Retraining]) -> tuple[Retraining, Path]:
+        if recipe not in trained:
+            trained[recipe] = make(**RECIPES[recipe]), tmp_path_factory.mktemp("undisturbed")
+            trained[recipe][0].run(trained[recipe][1])
+        return trained[recipe]
+
+    return train
 
 
 @pytest.mark.parametrize(("recipe", "event", "seconds_between_checkpoints"), KILLS)
 def test_training_killed_anywhere_ends_as_an_undisturbed_one(
-    recipe, event, seconds_between_checkpoints, make, tmp_path, monkeypatch
+    recipe, event, seconds_between_checkpoints, make, undisturbed, tmp_path, monkeypatch
 ):
+    calm, calm_folder = undisturbed(recipe, make)
     make = partial(make, **RECIPES[recipe])
-    undisturbed = make()
-    undisturbed.run(tmp_path / "undisturbed")
     seconds = iter(range(1000))
     monkeypatch.setattr(enas.retrain.time, "monotonic", lambda: next(seconds))
     monkeypatch.setattr(enas.retrain, "CHECKPOINT_SECONDS", seconds_between_checkpoints)
@@ -156,17 +170,17 @@ def test_training_killed_anywhere_ends_as_an_undisturbed_one(
     assert not (folder / "result.json").exists()
     resumed = make()
     resumed.run(folder)
-    assert_equal_trainings(undisturbed, resumed)
-    assert (folder / "result.json").read_bytes() == (tmp_path / "undisturbed" / "result.json").read_bytes()
+    assert_equal_trainings(calm, resumed)
+    assert (folder / "result.json").read_bytes() == (calm_folder / "result.json").read_bytes()
     curves = curves_of(folder)
     assert [epoch for epoch, _ in curves["test/accuracy"]] == [1, 2, 3]
-    assert curves == curves_of(tmp_path / "undisturbed")
+    assert curves == curves_of(calm_folder)
 
 
 @pytest.mark.parametrize("event", range(1, NUM_EVENTS + 1))
-def test_training_asked_to_stop_saves_at_once_and_goes_on_from_there(event, make, tmp_path):
-    undisturbed, stopped, resumed = make(), make(), make()
-    undisturbed.run(tmp_path / "undisturbed")
+def test_training_asked_to_stop_saves_at_once_and_goes_on_from_there(event, make, undisturbed, tmp_path):
+    calm, _ = undisturbed("plain", make)
+    stopped, resumed = make(), make()
     questions = iter(range(1, 1000))
     with pytest.raises(Stopped, match=r"stopped in epoch \d of 3 of the training .*, saved"):
         stopped.run(tmp_path, should_stop=lambda: next(questions) >= event)
@@ -176,7 +190,7 @@ def test_training_asked_to_stop_saves_at_once_and_goes_on_from_there(event, make
     resumed.train_step = lambda: (steps.append(resumed.step), step())
     resumed.run(tmp_path)
     assert steps == list(range(stopped.step, 12))
-    assert_equal_trainings(undisturbed, resumed)
+    assert_equal_trainings(calm, resumed)
 
 
 def test_step_whose_loss_is_not_finite_moves_nothing(make, monkeypatch):
@@ -249,7 +263,7 @@ def test_test_images_are_measured_once_each_and_as_they_are(make, images, monkey
     training = make(augmentation=Augmentation(pad=4, flip=True, cutout=6))
     seen: list[torch.Tensor] = []
     forward = training.child.forward
-    monkeypatch.setattr(training.child, "forward", lambda x, architecture, carry: seen.append(x) or forward(x, architecture))
+    monkeypatch.setattr(training.child, "forward", lambda x, architecture, carry=None: seen.append(x) or forward(x, architecture))
     accuracy = training.measure(training.test_stream).accuracy
     pixels = (torch.cat(seen) * images.std[0] + images.mean[0]).mul(255).round().to(torch.uint8)
     assert torch.equal(pixels, images.test.images)
@@ -296,7 +310,9 @@ def test_validation_images_are_trained_on_if_asked_to(use_valid, count, make, im
 def test_validation_images_change_nothing_if_not_asked_for(make, images, tmp_path):
     blank = replace(images, valid=replace(images.valid, images=torch.zeros_like(images.valid.images)))
     results = [make(data=data, use_valid=False).run(tmp_path / str(index)) for index, data in enumerate((images, blank))]
-    assert results[0] == results[1]
+    unmeasured = [replace(result, valid_accuracy=None, valid_loss=None) for result in results]
+    assert unmeasured[0] == unmeasured[1]
+    assert results[0].valid_loss != results[1].valid_loss
 
 
 def test_learning_rate_is_one_cosine(make):

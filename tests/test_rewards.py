@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from enas.types import Evaluation
 OBJECTIVES = {
     "accuracy": ObjectiveConfig(),
     "cost_product": ObjectiveConfig(cost="parameters", target=1000, exponent=-0.5),
+    "perplexity": ObjectiveConfig(perplexity_scale=0.3 * np.e),  # .3 for a loss of 1 nat
 }
 
 
@@ -35,7 +37,8 @@ def test_accuracy_is_the_fraction_right():
 @pytest.mark.parametrize("name", REWARDS)
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_architecture_whose_loss_is_not_finite_gets_the_floor(name, loss):
-    assert make_reward(name, OBJECTIVES[name])(measured([0.25, 0.3], [loss, 1.0])).tolist() == [FLOOR, 0.3]
+    rewards = make_reward(name, OBJECTIVES[name])(measured([0.25, 0.3], [loss, 1.0]))
+    assert rewards.tolist() == [FLOOR, pytest.approx(0.3)]
 
 
 @pytest.mark.parametrize("name", REWARDS)
@@ -54,6 +57,46 @@ def test_reward_of_one_architecture_does_not_depend_on_the_others(name):
     reward = make_reward(name, OBJECTIVES[name])
     together = reward(measured([0.1, 0.9], [2.0, 0.2], [50.0, 1500.0]))
     assert together[1] == reward(measured([0.9], [0.2], [1500.0]))[0]
+
+
+# c / perplexity, by hand with the authors' c of 80.
+
+
+def test_perplexity_reward_is_the_scale_over_the_perplexity():
+    rewards = make_reward("perplexity")(measured([0.1, 0.2, 0.3], np.log([80.0, 160.0, 1.0])))
+    np.testing.assert_allclose(rewards, [1.0, 0.5, 80.0])
+    assert make_reward("perplexity", ObjectiveConfig(perplexity_scale=60))(measured([0.0], [np.log(120)])) == pytest.approx(0.5)
+
+
+def test_perplexity_reward_knows_nothing_of_accuracy_and_ranks_as_the_loss_does():
+    losses = np.array([4.0, 2.0, 3.0, 700.0, 1e6])
+    with np.errstate(all="raise", under="ignore"):
+        rewards = make_reward("perplexity")(measured([0.1, 0.2, 0.3, 0.4, 0.9], losses))
+    assert rewards.argsort().tolist() == [4, 3, 0, 2, 1]
+    assert rewards[4] == FLOOR  # a perplexity that is no float64
+
+
+def test_limits_hold_beside_the_perplexity_reward():
+    reward = make_reward("perplexity", ObjectiveConfig(max_parameters=1000))
+    assert reward(measured([0.1, 0.1], [np.log(40)] * 2, [1000.0, 1001.0])).tolist() == [pytest.approx(2.0), FLOOR]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "cost_product"])
+def test_perplexity_scale_is_refused_where_nothing_is_scaled(name):
+    objective = replace(OBJECTIVES[name], perplexity_scale=40.0)
+    with pytest.raises(ValueError, match=r"objective.perplexity_scale: expected 80.0 without the reward perplexity, got 40.0"):
+        make_reward(name, objective)
+
+
+def test_perplexity_reward_weighs_no_cost():
+    with pytest.raises(ValueError, match=r"objective.cost: expected none with the reward perplexity; .* got flops"):
+        make_reward("perplexity", ObjectiveConfig(cost="flops", target=10))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_perplexity_scale_is_above_zero(scale):
+    with pytest.raises(ValueError, match="perplexity_scale: expected a number above 0"):
+        ObjectiveConfig(perplexity_scale=scale)
 
 
 # accuracy * (cost / target)^w, by hand with w = -1/2: a fourth of the cost doubles it.
@@ -91,7 +134,7 @@ def test_rewards_of_extreme_costs_are_finite_and_no_lower_than_the_floor(paramet
 
 @pytest.mark.parametrize("name", REWARDS)
 def test_architecture_over_a_limit_gets_the_floor_and_one_at_it_does_not(name):
-    values = {} if name == "accuracy" else {"cost": "parameters", "target": 1000}
+    values = {"cost": "parameters", "target": 1000} if name == "cost_product" else {}
     evaluation = measured([0.5, 0.5, 0.5], [1.0] * 3, [999.0, 1000.0, 1001.0])
     limited = make_reward(name, ObjectiveConfig(max_parameters=1000, **values))(evaluation)
     free = make_reward(name, ObjectiveConfig(**values))(evaluation)
@@ -154,7 +197,7 @@ def test_wrong_values_are_refused(values, message):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("speed", {}, "reward: expected one of accuracy, cost_product, got 'speed'"),
+        ("speed", {}, "reward: expected one of accuracy, cost_product, perplexity, got 'speed'"),
         ("cost_product", {}, "objective.cost: expected flops, latency, parameters with the reward cost_product, .* got None"),
         (
             "accuracy",

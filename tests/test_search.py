@@ -17,6 +17,7 @@ from controllers import CONTROLLERS
 from controllers.evolution import EvolutionConfig
 from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
 from enas.datasets.images import ImageData
+from enas.metrics import ACCURACY, METRICS, Metric
 from enas.paths import PATHS, PathRule
 from enas.search import Position, Search
 from enas.spaces.macro import OPERATIONS, MacroConfig
@@ -132,7 +133,9 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     monkeypatch.setattr(enas.search, "drawing_array", lambda graph, title: np.zeros((2, 2, 3), dtype=np.uint8))
     trackers = []
 
-    def build(*, epochs: int = 2, shared_steps: int = 3, paths: PathRule | None = None, **schedule: Any) -> Recorded:
+    def build(
+        *, epochs: int = 2, shared_steps: int = 3, paths: PathRule | None = None, metric: Metric = ACCURACY, **schedule: Any
+    ) -> Recorded:
         log: list[Any] = []
         positions: list[Position] = []
         saved: list[State] = []
@@ -150,6 +153,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             parts={},
             save=saved.append,
             on_step=lambda position: positions.append(replace(position)),
+            metric=metric,
         )
         return Recorded(search, log, controller, positions, saved, tmp_path)
 
@@ -249,6 +253,26 @@ def test_best_reward_is_the_highest_so_far(record):
     best = [position.best_reward for position in recorded.positions]
     expected = np.maximum.accumulate(rewards).tolist()
     assert best == [None] * 3 + expected[:2] + [expected[1]] * 3 + expected[2:]
+
+
+def test_perplexities_are_recorded_beside_the_accuracies(record):
+    recorded = record(metric=METRICS["perplexity"])
+    recorded.search.run()
+    measured = [row for row in recorded.rows() if row["phase"] == "controller"]
+    losses = [row["reward"] for row in measured]  # these environments tell no loss but the reward
+    assert [row["perplexity"] for row in measured] == pytest.approx(np.exp(losses).tolist())
+    assert not any("perplexity" in row for row in recorded.rows() if row["phase"] == "shared")
+    first, second = (row for row in recorded.rows("metrics") if "controller/perplexity" in row)
+    assert first["controller/perplexity"] == pytest.approx(np.exp(np.mean(losses[:6])))  # not the mean of perplexities
+    assert second["controller/perplexity"] == pytest.approx(np.exp(np.mean(losses[6:])))
+    shared = next(row for row in recorded.rows("metrics") if "shared/perplexity" in row)
+    assert shared["shared/perplexity"] == pytest.approx(np.exp(shared["shared/loss"]))
+
+
+def test_accuracies_alone_are_recorded_where_they_are_the_metric(record):
+    recorded = record()
+    recorded.search.run()
+    assert not any("perplexity" in name for row in [*recorded.rows(), *recorded.rows("metrics")] for name in row)
 
 
 def test_steps_done_counts_to_the_number_of_steps(record):

@@ -306,6 +306,12 @@ def test_costs_are_in_a_line_only_where_they_were_measured(tmp_path: Path) -> No
     assert priced == {**plain, "index": 1, "step": 1, "costs": {"parameters": 12.0, "latency": None}, "failure": "out of memory"}
 
 
+def test_line_has_the_metric_that_results_are_told_by(tmp_path: Path) -> None:
+    with Tracker(tmp_path, start=None) as tracker:
+        tracker.architectures([row(0, told={"perplexity": np.float64(81.5)}), row(1, told={"perplexity": math.inf})])
+    assert [line["perplexity"] for line in lines(tmp_path / "architectures.jsonl")] == [81.5, None]
+
+
 def test_page_without_a_chart_is_left_out(tmp_path: Path) -> None:
     with Tracker(tmp_path, start=None) as tracker:
         tracker.layout(absent={tag for tags in LAYOUT["Cost"].values() for tag in tags})

@@ -293,7 +293,10 @@ def stop_after(num_steps: int) -> Any:
     return stop
 
 
-@pytest.mark.parametrize("name", ["darts, second order", "gaea, sampled, single", "gaea, single", "gdas"])
+@pytest.mark.parametrize(
+    "name",
+    ["darts, second order", "gaea, sampled, single", pytest.param("gaea, single", marks=pytest.mark.thorough), "gdas"],
+)
 def test_search_stopped_again_and_again_ends_as_an_undisturbed_one(name, images, tmp_path):
     config = small_config(name)
     calm = run_to_end(config, tmp_path / "calm", images)
@@ -307,7 +310,9 @@ def test_search_stopped_again_and_again_ends_as_an_undisturbed_one(name, images,
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_records_of_a_search(name, images, tmp_path):
     """Of mixtures no row says that an architecture was trained; the axis moves on by one a training step all the same."""
-    _, metrics, parts, position, candidates = run_to_end(small_config(name), tmp_path, images)
+    config = small_config(name)
+    config = replace(config, schedule=replace(config.schedule, checkpoint_minutes=60))
+    _, metrics, parts, position, candidates = run_to_end(config, tmp_path, images)
     rows = rows_of(tmp_path / "architectures.jsonl")
     phases = [row["phase"] for row in rows]
     assert phases.count("shared") == (0 if name in ON_MIXTURES else 9)

@@ -6,6 +6,8 @@ Values follow the authors' `src/cifar10/general_child.py` and `common_ops.py`; n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -80,10 +82,19 @@ def dropout(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -
     Args: generator: CPU generator of the mask, so that results do not depend on the device.
     Raises: ValueError without a generator.
     """
+    return x * dropout_mask(x.shape, keep_prob=keep_prob, generator=generator, like=x)
+
+
+def dropout_mask(shape: Sequence[int], *, keep_prob: float, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Return factors that are 0 with probability 1 - keep_prob, else 1 / keep_prob.
+
+    Args: generator: CPU generator, so that results do not depend on the device. like: a tensor of the mask's device and type.
+    Raises: ValueError without a generator.
+    """
     if generator is None:
         raise ValueError("dropout in training mode: expected a generator for its mask, got None")
-    mask = torch.rand(x.shape, generator=generator) < keep_prob
-    return x * (mask.to(device=x.device, dtype=x.dtype) / keep_prob)
+    mask = torch.rand(tuple(shape), generator=generator) < keep_prob
+    return mask.to(device=like.device, dtype=like.dtype) / keep_prob
 
 
 def drop_path(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -> Tensor:

@@ -42,7 +42,10 @@ def _code(study: Study) -> list[Item]:
     pipeline = study.facts.get("trained alone", "by this package, with the settings in `compare.yaml`")
     return [
         _item(
-            1, "Code of the training pipeline is released", "you must answer", f"Final accuracies: {pipeline}. Say where it is."
+            1,
+            "Code of the training pipeline is released",
+            "you must answer",
+            f"Final {study.metric.plural}: {pipeline}. Say where it is.",
         ),
         _item(
             2,
@@ -104,7 +107,7 @@ def _protocol(study: Study) -> Item:
     chosen = (
         "the architecture with the highest reward"
         if study.simulates
-        else "the best of the strategy's candidates on all validation images"
+        else f"the best of the strategy's candidates on all validation {study.metric.example}s"
     )
     fact = f"Every run's answer is {chosen}, judged by {study.measures[study.judged]}{_failed(study)}."
     proxy = " A proxy: no answer was trained alone." if study.is_proxy else ""

@@ -19,7 +19,7 @@ from enas.compare.outcomes import History, Outcome
 from enas.types import FloatArray, IntArray
 
 Axis = Literal["architectures", "seconds"]
-Quantity = Literal["reward", "regret"]
+Quantity = Literal["reward", "regret", "value"]
 NUM_POINTS = 120
 """Points of a grid."""
 NUM_RESAMPLES = 500
@@ -61,14 +61,17 @@ def curve_of(
 ) -> tuple[FloatArray, FloatArray]:
     """Return a run's curve as steps: where each begins and its value, (n,) both.
 
-    Args: axis: what is spent. quantity: the best reward so far, or the regret of the architecture that has it: `best_truth` minus
-        its truth.
+    Args: axis: what is spent. quantity: the best reward so far, or of the architecture that has it the regret, `best_truth` minus
+        its truth, or the value that the reward comes from, NaN where it is infinite.
     Raises: ValueError for a regret without truths.
     """
     best = incumbents(history.rewards)
     x = history.seconds if axis == "seconds" else np.arange(1.0, len(best) + 1)
     if quantity == "reward":
         return x, history.rewards[best]
+    if quantity == "value":
+        values = history.values[best]
+        return x, np.where(np.isfinite(values), values, np.nan)
     if history.truths is None or best_truth is None:
         raise ValueError("expected truths for a regret, got none")
     regret: FloatArray = best_truth - history.truths[best]

@@ -1,42 +1,27 @@
-"""Numbers of a report as text: accuracies in percent, differences in points, p-values, intervals or why there is none."""
+"""Numbers of a report as text: p-values, intervals or why there is none; those of a metric are written as it says."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from enas.compare.outcome_statistics import LEAST_RUNS, Interval, Summary
+from enas.metrics import Metric
 
 
-def points(difference: float, *, unit: str = " points") -> str:
-    """Return a difference of fractions in percentage points, with its sign."""
-    return f"{100 * difference:+.2f}{unit}"
-
-
-def points_range(interval: Interval) -> str:
-    """Return an interval of a difference of fractions in percentage points."""
-    return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
-
-
-def percent(value: float) -> str:
-    """Return a fraction in percent, a dash for NaN."""
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
-
-
-def iqm_interval(summary: Summary) -> str:
-    """Return the interval of an IQM in percent, or why there is none."""
+def iqm_interval(summary: Summary, metric: Metric) -> str:
+    """Return the interval of an IQM, or why there is none."""
     if summary.interval is None:
         return f"n={summary.num}: no interval" if summary.num < LEAST_RUNS else "no spread"
-    return f"{100 * summary.interval[0]:.2f} to {100 * summary.interval[1]:.2f}"
+    return metric.figure_range(summary.interval)
 
 
-def difference_interval(interval: Interval | None, *, num: int) -> str:
+def difference_interval(interval: Interval | None, metric: Metric, *, num: int) -> str:
     """Return the interval of a difference, or why there is none. Args: num: of values on the side with fewer."""
     if interval is None:
         return "n=1: no interval" if num < 2 else "no spread"
-    return points_range(interval)
+    return metric.signed_range(interval)
 
 
 def p_value(value: float | None, *, name: str = "p") -> str:

@@ -1,8 +1,8 @@
-"""What accuracy costs: of each run, the best accuracy that it found at a cost or below, and that over a strategy's runs.
+"""What a good result costs: of each run, the best one that it found at a cost or below, and that over a strategy's runs.
 
 A front of all runs together would be one of luck: with 500 runs each strategy finds the best of everything once. A run's front is
-a step function of the cost; at each cost the runs of a strategy are summarised as anytime curves are. Accuracies are those that
-the search knew, never ones on the test split: who picks an architecture from a front has chosen it by them.
+a step function of the cost; at each cost the runs of a strategy are summarised as anytime curves are. Results are those that the
+search knew, never ones on the test split: who picks an architecture from a front has chosen it by them.
 """
 
 from __future__ import annotations

@@ -101,6 +101,7 @@ class Versus:
         num_ended, num_reference_ended: runs that gave a value, of the strategy and of the reference.
         improvement: the probability of improvement.
         pairs: by seed; None where no seed is shared.
+        higher_is_better: of the values.
     """
 
     difference: float
@@ -113,17 +114,23 @@ class Versus:
     num_reference_ended: int
     improvement: Improvement
     pairs: Pairs | None
+    higher_is_better: bool = True
 
     @property
     def verdict(self) -> str:
         """`yes`, `no` or `not shown`: whether the strategy beats random search."""
-        return "not shown" if self.obstacle else verdict_of(self.interval)
+        return "not shown" if self.obstacle else self._bare_verdict
+
+    @property
+    def _bare_verdict(self) -> str:
+        """What the interval alone says."""
+        return verdict_of(self.interval, higher_is_better=self.higher_is_better)
 
     @property
     def obstacle(self) -> str:
         """What stands against a verdict, in words, other than an interval with zero in it; empty where nothing does."""
         failed, reference_failed = self.num_runs - self.num_ended, self.num_runs - self.num_reference_ended
-        bare = verdict_of(self.interval)
+        bare = self._bare_verdict
         if failed and bare != "no":
             return f"{failed} of {self.num_runs} runs failed"
         if self.interval is None:
@@ -149,7 +156,12 @@ class Judgement:
 
 
 def compare_strategies(
-    outcomes: Mapping[str, Mapping[int, float]], *, reference: str, num_runs: int | None = None, seed: int = 0
+    outcomes: Mapping[str, Mapping[int, float]],
+    *,
+    reference: str,
+    num_runs: int | None = None,
+    higher_is_better: bool = True,
+    seed: int = 0,
 ) -> Judgement:
     """Judge outcomes.
 
@@ -157,6 +169,7 @@ def compare_strategies(
         outcomes: by strategy and seed, finite; strategies without runs are left out.
         reference: name of one of them.
         num_runs: that each was to make; None for as many as the reference or the strategy made, if these are more.
+        higher_is_better: of the outcomes.
         seed: of the bootstraps.
 
     Raises: ValueError where the reference has no runs, or a value is not finite.
@@ -184,8 +197,9 @@ def compare_strategies(
             num_runs=planned,
             num_ended=len(first),
             num_reference_ended=len(second),
-            improvement=improvement(first, second),
+            improvement=improvement(first, second) if higher_is_better else improvement(-first, -second),
             pairs=pair_by_seed(runs[name], runs[reference]),
+            higher_is_better=higher_is_better,
         )
     return Judgement(summaries=summaries, versus=versus)
 

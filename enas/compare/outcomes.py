@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from enas.compare.budget import Budget
+from enas.metrics import ACCURACY, Metric
 from enas.types import FloatArray
 
 Front = tuple[FloatArray, FloatArray]
-"""Costs (K,), rising, and the highest accuracy (K,), fraction, of what costs as much or less."""
+"""Costs (K,), rising, and the best value (K,), of the metric, of what costs as much or less."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,13 +21,13 @@ class History:
 
     Attributes:
         rewards: (n,), n >= 1.
-        accuracies: (n,), fractions that the rewards come from; NaN where an architecture failed.
+        values: (n,), of the metric, of the measurements that rewards come from; NaN where an architecture failed.
         seconds: (n,), how long the run had taken when each was measured; never falling.
         truths: (n,), fractions, the judged accuracy of each; None where it is not known.
     """
 
     rewards: FloatArray
-    accuracies: FloatArray
+    values: FloatArray
     seconds: FloatArray
     truths: FloatArray | None = None
 
@@ -44,10 +45,10 @@ class Outcome:
     Attributes:
         strategy: label of the strategy.
         seed: of the run.
-        measures: what its answer reached, fractions by name of the measure.
+        measures: what its answer reached, values of the metric by name of the measure.
         history: what it measured on the way.
         spent: what it took, numbers by name: `architectures`, `seconds`, ...
-        fronts: what accuracy costs in this run, by the cost's name; see `front_of`.
+        fronts: what a good result costs in this run, by the cost's name; see `front_of`.
         machine: where it ran, in words; empty where it plays no part.
     """
 
@@ -73,7 +74,8 @@ class Study:
         seeds: of every strategy.
         budget: of every run.
         measures: by name, what it means; the first one is judged, the others are shown beside it.
-        is_proxy: whether the judged measure is no accuracy of a network trained alone.
+        metric: what the measures are of.
+        is_proxy: whether the judged measure is not that of a network trained alone.
         outcomes: of the runs that ended.
         failures: by run (`label, seed 3`), why it gave no answer.
         simulates: whether seconds are simulated ones.
@@ -94,6 +96,7 @@ class Study:
     budget: Budget
     measures: Mapping[str, str]
     outcomes: Sequence[Outcome]
+    metric: Metric = ACCURACY
     is_proxy: bool = False
     failures: Mapping[str, str] = field(default_factory=dict)
     simulates: bool = False
@@ -135,15 +138,16 @@ class Study:
         }
 
 
-def front_of(costs: FloatArray, accuracies: FloatArray) -> Front | None:
-    """Return the best accuracy at each cost or below, over architectures (n,); None where all of them failed.
+def front_of(costs: FloatArray, values: FloatArray, metric: Metric = ACCURACY) -> Front | None:
+    """Return the best value at each cost or below, over architectures (n,); None where all of them failed.
 
-    Args: costs, accuracies: (n,); an architecture of which either is not finite is left out.
+    Args: costs, values: (n,); an architecture of which either is not finite is left out. metric: of the values.
     """
-    usable = np.isfinite(costs) & np.isfinite(accuracies)
+    usable = np.isfinite(costs) & np.isfinite(values)
     if not usable.any():
         return None
-    order = np.lexsort((-accuracies[usable], costs[usable]))
-    rising, best = costs[usable][order], np.maximum.accumulate(accuracies[usable][order])
+    scores = metric.scores(values[usable])
+    order = np.lexsort((-scores, costs[usable]))
+    rising, best = costs[usable][order], np.maximum.accumulate(scores[order])
     is_better = np.concatenate([[True], best[1:] > best[:-1]])
-    return rising[is_better], best[is_better]
+    return rising[is_better], metric.scores(best[is_better])

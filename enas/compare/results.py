@@ -37,6 +37,7 @@ def results_json(study: Study, comparisons: Mapping[str, Judgement]) -> dict[str
         "title": study.title,
         "command": study.command,
         "judged": study.judged,
+        "metric": study.metric.name,
         "is_proxy": study.is_proxy,
         "reference": study.reference,
         "budget": vars(study.budget),

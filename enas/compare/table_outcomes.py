@@ -46,7 +46,7 @@ def look_up_trial(trial: Trial, table: BenchmarkTable, *, data: str, strategy: s
     fronts = {name: front_of(costs[rows], trial.accuracies) for name, costs in table_costs(table).items()}
     history = History(
         rewards=trial.rewards,
-        accuracies=trial.accuracies,
+        values=trial.accuracies,
         seconds=trial.seconds,
         truths=table.accuracy(data, "test")[rows],
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from enas.compare.document import Block, Paragraph, Table
-from enas.compare.figures import difference_interval, iqm_interval, p_value, percent, points, points_range
+from enas.compare.figures import difference_interval, iqm_interval, p_value
 from enas.compare.outcome_statistics import LEAST_RUNS, Judgement, Versus
 from enas.compare.outcomes import Study
+from enas.metrics import ACCURACY, Metric
 
 
 def verdicts(study: Study, judged: Judgement) -> list[Block]:
@@ -20,15 +21,15 @@ def verdicts(study: Study, judged: Judgement) -> list[Block]:
             text = f"**{name} beats random: not shown: {num} of {num} runs failed**."
         else:
             told = ": ".join(filter(None, [versus.verdict, versus.obstacle]))
-            text = f"**{name} beats random: {told}** ({_figures(versus)})."
+            text = f"**{name} beats random: {told}** ({_figures(versus, study.metric)})."
         lines.append(Paragraph(text=text))
     return lines or [Paragraph(text="Nothing was compared with random search.")]
 
 
-def _figures(versus: Versus) -> str:
-    figures = f"difference {points(versus.difference)}"
+def _figures(versus: Versus, metric: Metric) -> str:
+    figures = f"difference {metric.difference(versus.difference)}"
     if versus.interval is not None:
-        figures += f", 95 % interval {points_range(versus.interval)}, {p_value(versus.p_value)}"
+        figures += f", 95 % interval {metric.signed_range(versus.interval)}, {p_value(versus.p_value)}"
     figures += f"; {versus.num_ended} of {versus.num_runs} runs ended"
     if versus.adjusted is not None and versus.num_compared > 1:
         figures += f"; {p_value(versus.adjusted)} after the correction for {versus.num_compared} comparisons (Holm)"
@@ -37,14 +38,15 @@ def _figures(versus: Versus) -> str:
 
 def outcome_table(study: Study, judged: Judgement) -> Table:
     """Return the table of all strategies by the judged measure."""
-    headings = ("strategy", "n", "mean (%)", "deviation", "IQM (%)", "95 % interval", "P(improvement)", "p (U)", "beats random")
-    rows = []
+    metric, rows = study.metric, []
+    of_values = (f"mean{metric.heading_unit}", "deviation", f"IQM{metric.heading_unit}", "95 % interval")
+    headings = ("strategy", "n", *of_values, "P(improvement)", "p (U)", "beats random")
     for name in study.strategies:
         one, versus = judged.summaries.get(name), judged.versus.get(name)
         if one is None:
             rows.append([name, "0", *[""] * 6, "not shown"])
             continue
-        row = [name, str(one.num), percent(one.mean), percent(one.deviation), percent(one.iqm), iqm_interval(one)]
+        row = [name, str(one.num), *map(metric.figure, (one.mean, one.deviation, one.iqm)), iqm_interval(one, metric)]
         if versus is None:
             rows.append([*row, "", "", "reference"])
             continue
@@ -60,21 +62,23 @@ def difference_blocks(study: Study, judged: Judgement) -> list[Block]:
         return []
     headings = ["strategy", "difference", "95 % interval (Welch)", "p", "p (Holm)"]
     headings += ["pairs", "paired 95 % interval", "p (Wilcoxon)"]
-    rows = [[name, *_difference(versus), *_pairs(versus)] for name, versus in judged.versus.items()]
-    return [Paragraph(text=f"Differences from {study.reference}, in points:"), Table(headings=headings, rows=rows)]
+    metric = study.metric
+    rows = [[name, *_difference(versus, metric), *_pairs(versus, metric)] for name, versus in judged.versus.items()]
+    unit = "points" if metric == ACCURACY else f"{metric.name} (below zero is better)"
+    return [Paragraph(text=f"Differences from {study.reference}, in {unit}:"), Table(headings=headings, rows=rows)]
 
 
-def _difference(versus: Versus) -> list[str]:
-    interval = difference_interval(versus.interval, num=min(versus.num_ended, versus.num_reference_ended))
+def _difference(versus: Versus, metric: Metric) -> list[str]:
+    interval = difference_interval(versus.interval, metric, num=min(versus.num_ended, versus.num_reference_ended))
     p_values = [p_value(value, name="") for value in (versus.p_value, versus.adjusted)]
-    return [points(versus.difference, unit=""), interval, *p_values]
+    return [metric.signed(versus.difference), interval, *p_values]
 
 
-def _pairs(versus: Versus) -> list[str]:
+def _pairs(versus: Versus, metric: Metric) -> list[str]:
     pairs = versus.pairs
     if pairs is None:
         return ["0", "", ""]
-    return [str(pairs.num), difference_interval(pairs.interval, num=pairs.num), p_value(pairs.p_value, name="")]
+    return [str(pairs.num), difference_interval(pairs.interval, metric, num=pairs.num), p_value(pairs.p_value, name="")]
 
 
 def other_measures(study: Study, comparisons: Mapping[str, Judgement]) -> list[Block]:
@@ -82,27 +86,29 @@ def other_measures(study: Study, comparisons: Mapping[str, Judgement]) -> list[B
     others = [measure for measure in comparisons if measure != study.judged]
     if not others:
         return []
-    rows = []
+    metric, rows = study.metric, []
     for measure in others:
         for name, one in comparisons[measure].summaries.items():
-            mean = percent(one.mean) if one.num < 2 else f"{percent(one.mean)} +- {percent(one.deviation)}"
+            mean = metric.figure(one.mean) if one.num < 2 else f"{metric.figure(one.mean)} +- {metric.figure(one.deviation)}"
             versus = comparisons[measure].versus.get(name)
-            found = ["", "", "", "", "reference"] if versus is None else [*_difference(versus), versus.verdict]
+            found = ["", "", "", "", "reference"] if versus is None else [*_difference(versus, metric), versus.verdict]
             rows.append([measure, name, str(one.num), mean, *found])
     explained = ", ".join(f"{measure}: {study.measures[measure]}" for measure in others)
-    headings = ("measure", "strategy", "n", "mean (%)", "difference", "95 % interval (Welch)", "p", "p (Holm)", "beats random")
+    mean = f"mean{metric.heading_unit}"
+    headings = ("measure", "strategy", "n", mean, "difference", "95 % interval (Welch)", "p", "p (Holm)", "beats random")
     text = f"Of the same answers, measured otherwise ({explained}):"
     return [Paragraph(text=text), Table(headings=headings, rows=rows, num_left=2)]
 
 
-def notes(count: int) -> str:
-    """Return how to read verdicts and tables. Args: count: of strategies compared with random search."""
+def notes(count: int, metric: Metric = ACCURACY) -> str:
+    """Return how to read verdicts and tables. Args: count: of strategies compared with random search. metric: of values."""
     several = "; with several strategies Holm's adjusted p has to be below .05, too" if count > 1 else ""
+    gain, loss = ("above", "below") if metric.higher_is_better else ("below", "above")
     return (
-        "Beats random: whether Welch's 95 % interval of the difference of means from random search lies above zero (yes), below "
-        f"it (no) or holds it (not shown){several}. A failed run counts as worse than any that ended: a strategy with failed "
-        "runs is never said to beat random search. IQM: mean of the middle half of the runs, with a 95 % bootstrap interval from "
-        f"n={LEAST_RUNS} on; of fewer runs such an interval is too narrow. P(improvement): how often a run is better than one of "
-        "random search (Mann and Whitney's U / nm), with Newcombe's 95 % interval. Pairs: runs of the same seed, Student's "
-        "interval of the mean difference and Wilcoxon's test."
+        f"Beats random: whether Welch's 95 % interval of the difference of means from random search lies {gain} zero (yes), "
+        f"{loss} it (no) or holds it (not shown){several}. A failed run counts as worse than any that ended: a strategy with "
+        "failed runs is never said to beat random search. IQM: mean of the middle half of the runs, with a 95 % bootstrap "
+        f"interval from n={LEAST_RUNS} on; of fewer runs such an interval is too narrow. P(improvement): how often a run is "
+        "better than one of random search (Mann and Whitney's U / nm), with Newcombe's 95 % interval. Pairs: runs of the same "
+        "seed, Student's interval of the mean difference and Wilcoxon's test."
     )

@@ -19,6 +19,7 @@ from scipy import stats
 from enas.atomic_file import write_atomically
 from enas.draw.canvas import text_width
 from enas.draw.palette import INK
+from enas.metrics import ACCURACY, Metric
 from enas.ranking.rank_statistics import RankAgreement, comparable, top_probabilities
 from enas.types import FloatArray
 
@@ -44,14 +45,16 @@ class RankPanel:
     Attributes:
         title: of the run.
         scores: (n,), fractions or nats, higher is better; those that are not finite are shown in the ranks only.
-        truths: (n,), fractions.
+        truths: (n,), of the metric.
         agreement: of both.
+        metric: how the truth is told.
     """
 
     title: str
     scores: FloatArray
     truths: FloatArray
     agreement: RankAgreement
+    metric: Metric = ACCURACY
 
 
 def draw_ranks(panels: Sequence[RankPanel], *, score: Score, truth: str) -> Figure:
@@ -120,18 +123,20 @@ def _cut(title: str) -> str:
 
 
 def _draw_values(axes: Axes, panel: RankPanel, *, score: Score, truth: str) -> None:
-    scale = 100.0 if score == "accuracy" else 1.0
-    _draw_points(axes, scale * panel.scores, 100 * panel.truths, panel)
+    scale, truths = 100.0 if score == "accuracy" else 1.0, panel.metric.scale * panel.truths
+    _draw_points(axes, scale * panel.scores, truths, panel)
     finite = panel.scores[np.isfinite(panel.scores)]
     if finite.size:
         axes.axvline(scale * float(np.median(finite)), color=_LINES, linewidth=0.8, linestyle=":", zorder=0)
-    axes.axhline(100 * float(np.median(panel.truths)), color=_LINES, linewidth=0.8, linestyle=":", zorder=0)
+    axes.axhline(float(np.median(truths)), color=_LINES, linewidth=0.8, linestyle=":", zorder=0)
     axes.set_xlabel(SCORE_NAMES[score])
     axes.set_ylabel(truth)
+    if not panel.metric.higher_is_better:
+        axes.invert_yaxis()  # so that what is better stands higher, as in the ranks
 
 
 def _draw_ranks(axes: Axes, panel: RankPanel, *, is_first: bool) -> None:
-    by_score, by_truth = (100 * _shares(values) for values in (panel.scores, panel.truths))
+    by_score, by_truth = (100 * _shares(values) for values in (panel.scores, panel.metric.scores(panel.truths)))
     _draw_points(axes, by_score, by_truth, panel)
     axes.plot([0, 100], [0, 100], color=_LINES, linewidth=0.8, linestyle=":", zorder=0)
     axes.set_xlim(-3, 103)
@@ -144,7 +149,7 @@ def _draw_points(axes: Axes, x: FloatArray, y: FloatArray, panel: RankPanel) -> 
     scores = comparable(panel.scores)
     count = min(NUM_MARKED, len(scores))
     marked = top_probabilities(scores, count) > 0
-    best = int(panel.truths.argmax())
+    best = int(panel.metric.scores(panel.truths).argmax())
     axes.scatter(x[~marked], y[~marked], s=14, color=_POINTS, alpha=0.75, linewidths=0, label="architecture")
     axes.scatter(x[marked], y[marked], s=20, color=_MARKS, linewidths=0, label=f"{count} best-scored")
     label = "truly best"

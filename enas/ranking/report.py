@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from enas.metrics import ACCURACY, Metric
 from enas.ranking.bias import ChoiceBias, choice_bias
 from enas.ranking.picture import RankPanel, Score
 from enas.ranking.rank_statistics import TOP, RankAgreement, agreement, comparable
@@ -27,10 +28,10 @@ HEADINGS = (
     "precision@10%",
     "truth of best 10",
 )
-NOTE = (
+_NOTE = (
     "tau: Kendall's tau-b between {score} under the shared weights and {truth}; the interval is over architectures. Regret@k: "
-    "points that the best of the k best-scored lies below the best of all n. Precision@10%: share of the tenth that is scored "
-    "best that is in the tenth that is best. Truth of best 10: mean {truth} of the 10 best-scored."
+    "{regret} the best of all n. Precision@10%: share of the tenth that is scored best that is in the tenth that is best. Truth "
+    "of best 10: mean {truth} of the 10 best-scored."
 )
 NUM_DECISIONS = 20
 """Choices of single decisions that the report lists; `rank.json` has all."""
@@ -51,8 +52,9 @@ class RankedRun:
         name, paths, data: the run's folder, its path rule, and its data set.
         epoch: completed when the weights were saved.
         scores: over all n architectures.
-        truths: (n,), fractions; NaN where there is none, and the architecture is left out.
+        truths: (n,), of the metric; NaN where there is none, and the architecture is left out.
         score: which of accuracy and loss ranks.
+        metric: how the truth is told.
         seed: of the bootstrap.
     """
 
@@ -65,6 +67,7 @@ class RankedRun:
     scores: Evaluation
     truths: FloatArray
     score: Score
+    metric: Metric = ACCURACY
     seed: int = 0
     by_accuracy: RankAgreement = field(init=False)
     by_loss: RankAgreement = field(init=False)
@@ -75,10 +78,12 @@ class RankedRun:
         known = np.isfinite(self.truths)
         if not known.any():
             raise ValueError(f"{self.name}: expected the truth about at least one architecture, got none")
+        truths = self.metric.scores(self.truths[known])  # higher is better
         for score in ("accuracy", "loss"):
-            found = agreement(self._values(score)[known], self.truths[known], seed=self.seed)
+            found = agreement(self._values(score)[known], truths, seed=self.seed)
+            found = replace(found, mean_truth=self.metric.score(found.mean_truth))
             object.__setattr__(self, f"by_{score}", found)
-        bias = choice_bias(self.space, self.tokens[known], self._values(self.score)[known], self.truths[known])
+        bias = choice_bias(self.space, self.tokens[known], self._values(self.score)[known], truths)
         object.__setattr__(self, "bias", bias)
 
     def _values(self, score: str) -> FloatArray:
@@ -92,7 +97,7 @@ class RankedRun:
         return self.by_accuracy if self.score == "accuracy" else self.by_loss
 
     def cells(self) -> tuple[str, ...]:
-        """Return the line of the table under `HEADINGS`; regrets in points, truths in percent."""
+        """Return the line of the table under `HEADINGS`; regrets and truths as the metric's figures."""
         own, other = self.agreement, self.by_loss if self.score == "accuracy" else self.by_accuracy
         return (
             self.name,
@@ -101,9 +106,9 @@ class RankedRun:
             own.tau_in_words(),
             f"{other.tau:.2f}",
             f"{own.spearman:.2f}",
-            *(f"{abs(100 * own.regrets[k]):.2f}" for k in TOP),  # at least 0, but for rounding
+            *(self.metric.figure(abs(own.regrets[k])) for k in TOP),  # at least 0, but for rounding
             f"{own.precision:.0%}",
-            f"{own.mean_truth:.2%}",
+            self.metric.text(own.mean_truth),
         )
 
     def panel(self) -> RankPanel:
@@ -114,6 +119,7 @@ class RankedRun:
             scores=self._values(self.score)[known],
             truths=self.truths[known],
             agreement=self.agreement,
+            metric=self.metric,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -123,13 +129,21 @@ class RankedRun:
             "paths": self.paths,
             "data": self.data,
             "epoch": self.epoch,
-            "images": self.scores.num_examples,
+            "metric": self.metric.name,
+            f"{self.metric.example}s": self.scores.num_examples,
             "by_accuracy": asdict(self.by_accuracy),
             "by_loss": asdict(self.by_loss),
             "choice_bias": [{**asdict(one), "verdict": one.verdict} for one in self.bias],
         }
         plain: dict[str, Any] = _plain(record)
         return plain
+
+
+def note(score: Score, truth: str, metric: Metric) -> str:
+    """Return how to read the table. Args: truth: what it is, in words. metric: how it is told."""
+    best = "the best of the k best-scored lies"
+    regret = f"points that {best} below" if metric == ACCURACY else f"{metric.name} by which {best} above"
+    return _NOTE.format(score=score, truth=truth, regret=regret)
 
 
 def headings(score: Score) -> tuple[str, ...]:
@@ -162,7 +176,7 @@ def report_text(runs: Sequence[RankedRun], *, truth: str, picture: str) -> str:
     """
     score = runs[0].score
     lines = ["# How well shared weights rank", "", *markdown_table(headings(score), [run.cells() for run in runs]), ""]
-    lines += [NOTE.format(score=score, truth=truth), "", f"![score against truth]({picture})", ""]
+    lines += [note(score, truth, runs[0].metric), "", f"![score against truth]({picture})", ""]
     overall, single = _bias_rows(runs, is_overall=True), _bias_rows(runs, is_overall=False)
     lines += ["## Which choices does sharing over- or under-rate?", "", BIAS_NOTE, ""]
     names = [f"{run.name} ({run.paths})" for run in runs]

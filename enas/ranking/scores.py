@@ -109,7 +109,8 @@ def train_truths(
     """Train architectures, each with a seed of its own; trainings finished before are read back, a stopped one goes on.
 
     Args: tokens: int64 (n, D). folder: gets a folder a training. console: shows progress. should_stop: asked after each step.
-    Returns: test accuracies after the last epoch, fractions (n,); NaN, and a warning, for one that cannot be trained.
+    Returns: results on the test split after the last epoch, in its metric (n,); NaN, and a warning, for one that cannot be
+        trained, and for an infinite perplexity.
     Raises: Stopped where it was asked to; TrainingFailed where none can be trained.
     """
     space, epochs = recipe.child.make_space(), recipe.retrain.epochs
@@ -127,7 +128,10 @@ def train_truths(
             except TrainingFailed as error:
                 warnings.warn(f"architecture-{index} is left out: {error}", RuntimeWarning, stacklevel=2)
                 continue
-            truths[index] = result.test_accuracy
+            truths[index] = result.test_value if math.isfinite(result.test_value) else math.nan
+            if math.isnan(truths[index]):
+                text = f"architecture-{index} is left out: its {result.metric} is not finite"
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
     if not np.isfinite(truths).any():
         raise TrainingFailed(f"none of {len(tokens)} architectures could be trained from scratch, see the warnings")
     return truths

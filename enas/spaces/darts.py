@@ -306,7 +306,7 @@ def _nodes_of(cell: str, edges: Sequence[Edge]) -> Nodes:
 class DartsConfig(ChildConfig):
     """The DARTS space and its network; defaults are the authors' CIFAR-10 search."""
 
-    text_mark: ClassVar[str] = "Genotype("
+    text_mark: ClassVar[str] = "normal"
     num_layers: int = 8
     """Cells L, at least 3, so that both kinds are among them; cells L//3 and 2L//3 are reduction cells."""
     num_nodes: int = 4

@@ -12,13 +12,13 @@ that falls with the square of their distance, and the functions' softmax is tied
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast, get_args
 
 from enas.configs import InputKind, require
 from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step, is_tokens, whole_number
+from enas.spaces.genotypes import read_arguments, read_concat, read_edges
 from enas.spaces.graph import Graph, GraphNode
 from enas.types import IntArray
 
@@ -152,7 +152,10 @@ class RnnSpace(SearchSpace[RnnArchitecture]):
     largest = smallest
 
     def graph(self, architecture: RnnArchitecture) -> Graph:
-        """Return node 0, the nodes with their functions, and their mean."""
+        """Return node 0, the nodes with their functions, and their mean.
+
+        That the mean is of all nodes is written in it: drawn, it would be the same arcs in every cell, over those that differ.
+        """
         self._check(architecture)
         nodes = [GraphNode(label="node 0\ntanh", group="tanh")]
         nodes += [
@@ -160,9 +163,9 @@ class RnnSpace(SearchSpace[RnnArchitecture]):
             for index, node in enumerate(architecture.nodes, start=1)
         ]
         last = len(nodes)
-        edges = {(node.previous, index) for index, node in enumerate(architecture.nodes, start=1)}
-        edges |= {(index, last) for index in range(1, last)}
-        return Graph(nodes=(*nodes, GraphNode(label="mean", group="output")), edges=tuple(sorted(edges)))
+        edges = {(node.previous, index) for index, node in enumerate(architecture.nodes, start=1)} | {(last - 1, last)}
+        averaged = "node 1" if last == 2 else f"nodes 1-{last - 1}"
+        return Graph(nodes=(*nodes, GraphNode(label=f"mean of\n{averaged}", group="output")), edges=tuple(sorted(edges)))
 
 
 def read_genotype(text: str) -> list[tuple[int, Function]]:
@@ -172,18 +175,10 @@ def read_genotype(text: str) -> list[tuple[int, Function]]:
         mean of all its nodes.
     """
     expected = "numbers, or Genotype(recurrent=[('tanh', 0), ...], concat=range(1, L + 1))"
-    try:
-        call = ast.parse(text.strip(), mode="eval").body
-        assert isinstance(call, ast.Call)
-        values = {keyword.arg: keyword.value for keyword in call.keywords}
-        pairs = ast.literal_eval(values["recurrent"])
-        nodes = [(whole_number(previous), function) for function, previous in pairs]
-        concat = values["concat"]
-        bounds = [ast.literal_eval(bound) for bound in concat.args] if isinstance(concat, ast.Call) else None
-        outputs = list(ast.literal_eval(concat) if bounds is None else range(*bounds))
-    except (AssertionError, KeyError, SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(f"rnn: expected {expected}, got {text!r}") from error
-    if outputs != list(range(1, len(nodes) + 1)):
+    arguments = read_arguments(text, ["recurrent", "concat"], expected=expected)
+    nodes = [(item, cast(Function, operation)) for operation, item in read_edges("recurrent", arguments["recurrent"])]
+    outputs = read_concat("concat", arguments["concat"])
+    if len(outputs) != len(nodes) or list(outputs) != list(range(1, len(nodes) + 1)):
         raise ValueError(f"rnn: expected the mean of the nodes 1 to {len(nodes)} as output, got concat {outputs}")
     return nodes
 
@@ -192,7 +187,7 @@ def read_genotype(text: str) -> list[tuple[int, Function]]:
 class RnnConfig(ChildConfig):
     """The recurrent space and its language model; defaults are those of the authors' search (`enas_lm/src/child.py`)."""
 
-    text_mark: ClassVar[str] = "recurrent="
+    text_mark: ClassVar[str] = "recurrent"
     reads: ClassVar[InputKind] = "text"
 
     num_nodes: int = 8
@@ -245,6 +240,7 @@ class RnnConfig(ChildConfig):
         require(input_shape == (), "data", "a text, which networks of the space rnn read", f"images of shape {input_shape}")
         if self.cell == "lstm":
             require(architecture is not None, "cell", "searched, since an LSTM stands for one architecture", self.cell)
+            assert architecture is not None
             from enas.children.rnn_lstm import LstmChild  # torch takes seconds to import; `--help` does not need it
 
             return LstmChild(self, vocabulary=num_classes, architecture=architecture)

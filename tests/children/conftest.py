@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+INPUT_SHAPES = {"images": (3, 8, 8), "text": ()}
+"""What networks are built for unless a test says otherwise, by the kind of their inputs."""
+
 
 class Layers:
     """Layers over the weights of a state dict, named as there; BatchNorm by the batch in training mode."""
@@ -99,7 +102,8 @@ def masks():
 def make_child():
     """Return a builder of children; BatchNorm weights and statistics are random too, so that each can be told apart."""
 
-    def build(config, *, architecture=None, input_shape=(3, 8, 8), num_classes=10):
+    def build(config, *, architecture=None, input_shape=None, num_classes=10):
+        input_shape = INPUT_SHAPES[config.reads] if input_shape is None else input_shape
         child = config.make_child(input_shape=input_shape, num_classes=num_classes, architecture=architecture)
         child.reset_parameters(torch.Generator().manual_seed(0))
         generator = torch.Generator().manual_seed(1)

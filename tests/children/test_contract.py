@@ -15,7 +15,10 @@ TINY = {
     "macro": {"num_layers": 3, "filters": 4},
     "micro": {"num_layers": 2, "num_nodes": 2, "filters": 4},
     "nasbench201": {"filters": 4, "cells_per_stage": 1},
+    "rnn": {"num_nodes": 3, "hidden": 4},
 }
+INPUTS = {"images": ((3, 8, 8), (1, 8, 8), (3, 9, 7), (2, 5, 11)), "text": ((4,), (1,), (2,), (7,))}
+"""Shapes of one input, by kind: (C, H, W) of an image, (T,) of a text's tokens; networks are tried on the first."""
 
 
 @pytest.fixture(params=SPACES)
@@ -28,21 +31,42 @@ def sampled(config, num_architectures, seed=0):
     return [space.decode(row) for row in sample_uniform(space, num_architectures, np.random.default_rng(seed))]
 
 
+def extremes(space):
+    """Return the smallest and the largest architecture, where a space has them."""
+    try:
+        return [space.smallest(), space.largest()]
+    except ValueError:
+        return []
+
+
 def images(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(2))
+
+
+def inputs(config, count, which=0, *, num_classes=10):
+    """Return random inputs of the kind that a network reads."""
+    shape = INPUTS[config.reads][which]
+    if config.reads == "images":
+        return images(count, *shape)
+    return torch.randint(num_classes, (count, *shape), generator=torch.Generator().manual_seed(2))
+
+
+def input_shape(config, which=0):
+    """Return what a network is built for, for inputs of one of the shapes."""
+    return INPUTS[config.reads][which] if config.reads == "images" else ()
 
 
 def run(child, x, architecture):
     """Return the logits and, of the weights that got one, the gradients by name."""
     child.zero_grad(set_to_none=True)
     logits = child(x, architecture, generator=torch.Generator().manual_seed(3)).logits
-    F.cross_entropy(logits, torch.arange(len(x)) % logits.shape[1]).backward()
+    F.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[1]).backward()
     return logits, {name: weight.grad for name, weight in child.named_parameters() if weight.grad is not None}
 
 
 def test_supernet_equals_the_standalone_network_bit_for_bit(config, make_child):
-    x, supernet = images(4, 3, 8, 8), make_child(config).train()
-    for architecture in (*sampled(config, 3), config.make_space().largest()):
+    x, supernet = inputs(config, 4), make_child(config).train()
+    for architecture in (*sampled(config, 3), *extremes(config.make_space())[1:]):
         standalone = make_child(config, architecture=architecture).train()
         assert set(standalone.state_dict()) <= set(supernet.state_dict())
         copy_inherited(supernet, standalone)
@@ -56,41 +80,49 @@ def test_supernet_equals_the_standalone_network_bit_for_bit(config, make_child):
 def test_weights_off_the_path_have_no_gradient(config, make_child):
     supernet = make_child(config).train()
     for architecture in sampled(config, 3, seed=1):
-        names = set(run(supernet, images(4, 3, 8, 8), architecture)[1])
+        names = set(run(supernet, inputs(config, 4), architecture)[1])
         own = {name for name, _ in make_child(config, architecture=architecture).named_parameters()}
         assert names <= own < {name for name, _ in supernet.named_parameters()}
 
 
 def test_a_path_is_not_stored_on_the_network(config, make_child):
-    x, supernet = images(2, 3, 8, 8), make_child(config).eval()
+    x, supernet = inputs(config, 2), make_child(config).eval()
     first, second = sampled(config, 2, seed=2)
     before = supernet(x, first).logits
     supernet(x, second)
     assert torch.equal(supernet(x, first).logits, before)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7), (2, 5, 11)])
-def test_any_image_size_and_number_of_channels_serves(config, shape, make_child):
-    space = config.make_space()
-    child = make_child(config, input_shape=shape, num_classes=4).train()
-    for architecture in (*sampled(config, 2, seed=3), space.smallest(), space.largest()):
-        assert run(child, images(3, *shape), architecture)[0].shape == (3, 4)
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_any_size_of_inputs_serves(config, which, make_child):
+    space, x = config.make_space(), inputs(config, 3, which, num_classes=4)
+    child = make_child(config, input_shape=input_shape(config, which), num_classes=4).train()
+    num_labels = 3 if config.reads == "images" else x.numel()
+    for architecture in (*sampled(config, 2, seed=3), *extremes(space)):
+        assert run(child, x, architecture)[0].shape == (num_labels, 4)
+
+
+def test_example_is_what_the_network_takes(config, make_child):
+    child, (architecture,) = make_child(config).eval(), sampled(config, 1)
+    example = child.example(5, input_shape=input_shape(config), generator=torch.Generator().manual_seed(1))
+    assert child(example, architecture).logits.shape == (5, 10)
 
 
 def test_smallest_costs_no_more_and_largest_no_less_than_any_sample(config):
     space = config.make_space()
 
     def cost(architecture):
-        return measure_cost(config, architecture, input_shape=(3, 8, 8), num_classes=10).flops
+        return measure_cost(config, architecture, input_shape=input_shape(config), num_classes=10).flops
 
     costs = [cost(architecture) for architecture in sampled(config, 10, seed=4)]
-    assert cost(space.largest()) >= max(costs)
-    assert cost(space.smallest()) <= min(costs)
+    smallest, largest = map(cost, extremes(space)) if extremes(space) else (costs[0], costs[0])  # all cost the same
+    assert largest >= max(costs)
+    assert smallest <= min(costs)
 
 
 def test_seed_decides_all_weights(config):
     def drawn(seed):
-        child = config.make_child(input_shape=(3, 8, 8), num_classes=4)
+        child = config.make_child(input_shape=input_shape(config), num_classes=4)
         child.reset_parameters(torch.Generator().manual_seed(seed))
         return child.state_dict()
 
@@ -103,7 +135,7 @@ def test_seed_decides_all_weights(config):
 def test_network_of_one_architecture_refuses_another(config, make_child):
     first, second = sampled(config, 2, seed=5)
     with pytest.raises(ValueError, match="own architecture"):
-        make_child(config, architecture=first).eval()(images(2, 3, 8, 8), second)
+        make_child(config, architecture=first).eval()(inputs(config, 2), second)
 
 
 # Mixtures.

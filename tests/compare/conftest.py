@@ -17,7 +17,7 @@ def make_outcome() -> Callable[..., Outcome]:
     def build(strategy: str, seed: int, value: float, **changes: Any) -> Outcome:
         history = History(
             rewards=np.array([0.5, value]),
-            accuracies=np.array([0.5, value]),
+            values=np.array([0.5, value]),
             seconds=np.array([10.0, 25.0]),
             truths=np.array([0.4, value]),
         )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,7 +13,7 @@ from enas.compare.outcomes import History, Outcome
 def history(rewards: list[float], *, seconds: list[float] | None = None, truths: list[float] | None = None) -> History:
     ends = seconds or [10.0 * (index + 1) for index in range(len(rewards))]
     known = None if truths is None else np.array(truths)
-    return History(rewards=np.array(rewards), accuracies=np.array(rewards), seconds=np.array(ends), truths=known)
+    return History(rewards=np.array(rewards), values=np.array(rewards), seconds=np.array(ends), truths=known)
 
 
 def outcome(seed: int, past: History) -> Outcome:
@@ -33,6 +35,13 @@ def test_regret_is_that_of_the_architecture_with_the_best_reward_not_the_best_re
     assert (x.tolist(), y.tolist()) == ([1, 2, 3, 4], [0.5, 0.7, 0.7, 0.8])
     with pytest.raises(ValueError, match="expected truths for a regret, got none"):
         curve_of(history([0.5]), axis="seconds", quantity="regret", best_truth=1.0)
+
+
+def test_value_is_that_of_the_architecture_with_the_best_reward():
+    past = replace(history([0.5, 0.7, 0.6, 0.8]), values=np.array([160.0, np.inf, 110.0, 100.0]))
+    x, y = curve_of(past, axis="architectures", quantity="value")
+    assert x.tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal(y, [160.0, np.nan, np.nan, 100.0])
 
 
 def test_step_function_holds_its_value_until_the_next_step():

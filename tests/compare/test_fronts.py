@@ -5,6 +5,7 @@ import pytest
 
 from enas.compare.fronts import cost_names, front_bands
 from enas.compare.outcomes import front_of
+from enas.metrics import METRICS
 
 
 def test_front_is_the_best_accuracy_at_each_cost_or_below():
@@ -17,6 +18,13 @@ def test_front_is_the_best_accuracy_at_each_cost_or_below():
         expected = max(one for one, at in zip(accuracies, costs, strict=True) if at <= cost and np.isfinite(one))
         assert found[1][np.searchsorted(found[0], cost, side="right") - 1] == expected
     assert front_of(np.array([1.0, np.nan]), np.array([np.nan, 0.5])) is None
+
+
+def test_front_of_perplexities_falls():
+    costs, perplexities = np.array([30.0, 10.0, 20.0, 40.0]), np.array([70.0, 90.0, 95.0, np.inf])
+    found = front_of(costs, perplexities, METRICS["perplexity"])
+    assert found is not None
+    assert (found[0].tolist(), found[1].tolist()) == ([10, 30], [90, 70])
 
 
 def test_strategys_front_is_the_interquartile_mean_of_its_runs_not_their_luck(make_outcome):

@@ -14,11 +14,12 @@ from enas.compare.checklist import fill_in
 from enas.compare.curves import Axis, bands_of
 from enas.compare.document import Paragraph, Picture, to_html, to_markdown
 from enas.compare.outcome_statistics import summarise
-from enas.compare.picture import draw_curves, draw_outcomes
+from enas.compare.picture import draw_curves, draw_outcomes, picture_bytes
 from enas.compare.report import judge, report_blocks, write_pictures
 from enas.compare.results import results_json
 from enas.compare.verdicts import notes, outcome_table, verdicts
 from enas.draw.palette import line_colour
+from enas.metrics import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,71 @@ def test_table_has_the_figures_of_the_statistics(make_study):
     assert rows["better"][6].startswith("1.00 (0.5")
     assert rows["better"][-1] == "yes"
     assert all(len(row) == len(table.headings) for row in table.rows)
+
+
+@pytest.fixture
+def of_text(make_study):
+    """The study's figures as perplexities: 100 / accuracy, so that what was better is lower."""
+
+    def told(one):
+        front = {name: (costs, 100 / values) for name, (costs, values) in one.fronts.items()}
+        history = replace(one.history, values=100 / one.history.values, truths=None)
+        return replace(one, measures={name: 100 / value for name, value in one.measures.items()}, fronts=front, history=history)
+
+    study = make_study()
+    measures = {"digits test": "test perplexity", "best reward": "the reward"}
+    return replace(study, metric=METRICS["perplexity"], outcomes=[told(one) for one in study.outcomes], measures=measures)
+
+
+def test_lower_perplexities_beat_random(of_text):
+    first, second = sentences(of_text)
+    assert first.startswith("**better beats random: yes** (difference -6.03 in perplexity, 95 % interval -7.")
+    assert second.startswith("**alike| beats random: not shown** (difference +0.00 in perplexity")
+    table = outcome_table(of_text, judge(of_text)["digits test"])
+    assert table.headings[2:5] == ("mean", "deviation", "IQM")
+    rows = {row[0]: row for row in table.rows}
+    assert rows["better"][2] == f"{np.mean([100 / value for value in (0.96, 0.97, 0.95, 0.96)]):.2f}"
+    assert rows["better"][6].startswith("1.00 (0.5")
+    uniform = replace(of_text, reference="better")  # and the other way round
+    assert sentences(uniform)[0].startswith("**uniform beats random: no** (difference +6.03 in perplexity")
+
+
+def test_report_of_a_text_is_in_its_words(of_text, no_pictures):
+    text = markdown(replace(of_text, is_proxy=True), no_pictures)
+    for part in (
+        "Differences from uniform, in perplexity (below zero is better):",
+        "lies below zero (yes), above it (no)",
+        "Interquartile mean over seeds of the perplexity of the best reward so far. Bands:",
+        "## Perplexity against cost",
+        "measured again on all validation tokens",
+        "**A proxy**: shared-weight perplexity is not what a network reaches alone.",
+    ):
+        assert part in text
+    assert "(%)" not in text
+    assert "accurac" not in text.replace("best accuracy there is", "")
+    assert results_json(of_text, judge(of_text))["metric"] == "perplexity"
+
+
+def test_pictures_of_a_text_show_perplexities(of_text, tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr("enas.compare.report.save_picture", lambda draw, stem: figures.update({stem.name: draw()}) or b"")
+    write_pictures(of_text, judge(of_text)["digits test"], tmp_path)
+    assert sorted(figures) == ["curves", "outcomes", "pareto-parameters"]
+    curves, outcomes, front = (figures[name].axes[0] for name in ("curves", "outcomes", "pareto-parameters"))
+    assert curves.get_ylabel() == "perplexity of the best reward so far"
+    assert curves.lines[0].get_ydata()[-1] == pytest.approx(np.mean([100 / 0.90, 100 / 0.91]))  # uniform's middle half
+    assert outcomes.get_xlabel() == "digits test; mark: IQM"
+    assert front.get_ylabel() == "best perplexity at the cost or below"
+    assert front.lines[0].get_ydata()[0] == 200.0
+
+
+def test_infinite_perplexities_leave_gaps_in_curves(of_text, tmp_path, monkeypatch):
+    monkeypatch.setattr("enas.compare.report.save_picture", lambda draw, _: picture_bytes(draw, "svg"))
+    values = np.array([np.inf, np.inf])
+    spoilt = [replace(one, history=replace(one.history, values=values)) for one in of_text.outcomes if one.strategy == "uniform"]
+    kept = [one for one in of_text.outcomes if one.strategy != "uniform"]
+    pictures = write_pictures(replace(of_text, outcomes=[*spoilt, *kept]), judge(of_text)["digits test"], tmp_path)
+    assert all(len(picture.png) > 1000 for picture in pictures)
 
 
 def test_single_seed_has_no_interval_and_says_so(make_study, no_pictures):

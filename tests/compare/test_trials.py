@@ -169,6 +169,6 @@ def test_answer_is_chosen_by_reward_and_looked_up_by_what_it_reaches_alone():
     assert found.spent == {"architectures": 4, "simulated seconds": 6}
     assert found.history.truths is not None
     assert found.history.truths.tolist() == table.accuracy("cifar10", "test")[rows].tolist()
-    assert found.history.accuracies.tolist() == [0.3, 0.7, 0.7, 0.9]
+    assert found.history.values.tolist() == [0.3, 0.7, 0.7, 0.9]
     ((name, (costs, best)),) = found.fronts.items()  # the table has no flops
     assert (name, costs.tolist(), best.tolist()) == ("parameters", [3e6, 11e6], [0.7, 0.9])

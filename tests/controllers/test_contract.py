@@ -14,6 +14,7 @@ from controllers.configs import CategoricalConfig, EnasConfig, PpoConfig
 from controllers.gaea import GaeaConfig
 from enas.spaces.macro import MacroSpace
 from enas.spaces.nasbench201 import NasBench201Space
+from enas.spaces.rnn import RnnSpace
 
 SETTINGS = {
     "categorical": CategoricalConfig(learning_rate=0.1),
@@ -27,7 +28,13 @@ ON_MIXTURES = ("darts", "gdas")
 """Strategies that serve spaces with mixtures only, and learn from gradients."""
 LEARNERS = [name for name in CONTROLLERS if name not in ("uniform", *ON_MIXTURES)]
 """Strategies that learn from rewards."""
-SPACES = {"bandit": (5, 5, 5), "single choices": (1, 3, 1, 2), "macro": MacroSpace(3), "cells": NasBench201Space()}
+SPACES = {
+    "bandit": (5, 5, 5),
+    "single choices": (1, 3, 1, 2),
+    "macro": MacroSpace(3),
+    "cells": NasBench201Space(),
+    "recurrent": RnnSpace(2),
+}
 SERVED = [(name, which) for name in CONTROLLERS for which in SPACES if name not in ON_MIXTURES or which == "cells"]
 """Every strategy on every space that it serves."""
 

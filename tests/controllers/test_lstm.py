@@ -11,6 +11,7 @@ from controllers.lstm import INIT_RANGE, LSTMPolicy, PolicyOutput
 from enas.spaces.base import Decision, Step
 from enas.spaces.macro import MacroSpace
 from enas.spaces.micro import MicroConfig, MicroSpace
+from enas.spaces.rnn import RnnSpace
 from enas.spaces.sampling import sample_uniform
 
 
@@ -187,6 +188,27 @@ def authors_micro_log_prob(policy, tokens, *, num_nodes, op_tanh_reduce, fixed_b
     return log_prob
 
 
+def authors_rnn_log_prob(policy, tokens):
+    """Log-probability of a recurrent cell by the sampler of the authors (`enas_lm/src/controller.py`), in plain loops."""
+    attention, w_emb = policy.attentions["previous"], policy.embeddings["function"].weight
+    prev_h = prev_c = torch.zeros_like(policy.start[0])
+    all_h, all_h_w, inputs, log_prob = [prev_h], [prev_h], policy.start[0], 0.0  # of node 0, which is not asked about
+    for layer_id, (previous, function) in enumerate(zip(tokens[::2], tokens[1::2], strict=True), start=1):
+        prev_h, prev_c = lstm_step(policy, inputs, prev_h, prev_c)
+        query = torch.tanh(torch.stack(all_h_w) + attention.query.weight @ prev_h) @ attention.value.weight[0]
+        logits = policy.tanh_constant * torch.tanh(query / policy.temperature)
+        logits = logits - (layer_id - torch.arange(layer_id)).double() ** 2 / 6.0
+        log_prob += logits.log_softmax(0)[previous].item()
+        inputs = all_h[previous] / (0.1 + layer_id - previous)
+        all_h.append(prev_h)
+        all_h_w.append(attention.key.weight @ prev_h)
+        prev_h, prev_c = lstm_step(policy, inputs, prev_h, prev_c)
+        logits = policy.tanh_constant * torch.tanh(w_emb @ prev_h / policy.temperature)
+        log_prob += logits.log_softmax(0)[function].item()
+        inputs = w_emb[function]
+    return log_prob
+
+
 @pytest.mark.parametrize("settings", [{}, {"tanh_constant": None}, {"temperature": 5.0, "tanh_constant": 2.25}])
 def test_probabilities_of_all_architectures_sum_to_one(settings, all_kinds):
     output = make_policy(all_kinds, **settings).evaluate(all_tokens(all_kinds))
@@ -241,6 +263,27 @@ def test_micro_policy_is_the_sampler_of_the_authors(num_nodes, settings):
         expected = [authors_micro_log_prob(policy, row, num_nodes=num_nodes, **prior) for row in tokens.tolist()]
     assert found == pytest.approx(expected, abs=1e-10)
     assert len({round(value, 9) for value in found}) > 1
+
+
+@pytest.mark.parametrize(("num_nodes", "settings"), [(1, {}), (4, {}), (8, {"temperature": 5.0, "tanh_constant": 2.25})])
+def test_recurrent_policy_is_the_sampler_of_the_authors(num_nodes, settings):
+    space = RnnSpace(num_nodes)
+    policy = make_policy(space, **settings)
+    assert "function" not in policy.heads  # tied to the embedding
+    tokens = sample_uniform(space, 4, np.random.default_rng(0))
+    with torch.no_grad():
+        found = policy.evaluate(torch.from_numpy(tokens)).log_prob.tolist()
+        expected = [authors_rnn_log_prob(policy, row) for row in tokens.tolist()]
+    assert found == pytest.approx(expected, abs=1e-10)
+    assert len({round(value, 9) for value in found}) > 1
+
+
+def test_fresh_recurrent_policy_prefers_close_nodes_as_the_authors_do():
+    space = RnnSpace(3)
+    drawn = LSTMPolicy(space, temperature=5.0, tanh_constant=2.25, init_range=0.01, seed=1).most_likely()
+    prior = np.exp([-9 / 6, -4 / 6, -1 / 6])
+    assert drawn.log_probs[0, 4, :3].exp().tolist() == pytest.approx(prior / prior.sum(), abs=1e-4)
+    assert drawn.log_probs[0, 5].exp().tolist() == pytest.approx([0.25] * 4, abs=1e-3)
 
 
 def test_fresh_micro_policy_prefers_separable_convolutions_as_the_authors_do():

@@ -1,4 +1,4 @@
-"""The table of data sets, and what holds for every one of them that is at hand without a download."""
+"""The table of data sets, and what holds for every one of images that is at hand without a download."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def all_images(data: ImageData) -> list[bytes]:
 
 
 def test_table_is_sorted() -> None:
-    assert list(DATASETS) == ["cifar10", "cifar100", "digits", "fashion_mnist", "folder", "mnist", "npz", "svhn"]
+    images = ["cifar10", "cifar100", "digits", "fashion_mnist", "folder", "mnist", "npz", "svhn"]
+    assert list(DATASETS) == sorted([*images, "ptb", "text", "topics"])
 
 
 def test_splits_are_disjoint(source: str, tmp_path: Path) -> None:
@@ -161,7 +162,10 @@ def test_impossible_numbers_of_images_are_refused(arguments: dict[str, int], mes
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("cifar", "expected one of cifar10, cifar100, digits, fashion_mnist, folder:DIR, mnist, npz:FILE, svhn, got 'cifar'"),
+        (
+            "cifar",
+            "cifar100, digits, fashion_mnist, folder:DIR, mnist, npz:FILE, ptb:DIR, svhn, text:FILE, topics, got 'cifar'",
+        ),
         ("", "expected one of cifar10, .* got ''"),
         ("CIFAR10", "expected one of cifar10, .* got 'CIFAR10'"),
         ("images.npz", "expected one of .*npz:FILE.* got 'images.npz'"),

@@ -19,6 +19,8 @@ from gymnasium.vector import AutoresetMode
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 
 import envs
+from enas.assemble import DEFAULTS
+from enas.rewards import make_reward
 from enas.spaces import SPACES
 from enas.spaces.nasbench201 import OPERATIONS
 from enas.spaces.sampling import sample_uniform
@@ -30,7 +32,9 @@ TINY_CHILD = {
     "macro": {"num_layers": 3, "filters": 4},
     "micro": {"num_layers": 1, "num_nodes": 2, "filters": 4},
     "nasbench201": {"filters": 4, "cells_per_stage": 1},
+    "rnn": {"num_nodes": 2, "hidden": 4},
 }
+TOO_SMALL = {space: {name: 0} for space, child in TINY_CHILD.items() for name in ("filters", "hidden") if name in child}
 PHASES = ("shared", "controller", "both")
 TOKEN_IDS = [env_id for env_id, entry in envs.ENVS.items() if entry.form == envs.TOKENS]
 WEIGHT_IDS = [env_id for env_id, entry in envs.ENVS.items() if entry.form != envs.TABLE]
@@ -53,8 +57,8 @@ def tiny(env_id: str) -> dict[str, Any]:
     space = envs.ENVS[env_id.removeprefix("envs:")].space
     if space is None:
         return dict(TABLE_VALUES)
-    shared = {"batch_size": 16, "valid_batch_size": 16}
-    return {"child": TINY_CHILD[space], "shared": shared, "device": "cpu"}
+    shared, text = {"batch_size": 16, "valid_batch_size": 16}, {"bptt": 5, "vocabulary": 50}
+    return {"child": TINY_CHILD[space], "shared": shared, "text": text, "device": "cpu"}
 
 
 def make(env_id: str, **changes: Any) -> Any:
@@ -130,6 +134,8 @@ def test_default_arguments_make_the_default_space(env_id):
         assert np.array_equal(one_shot(env).action_space.nvec, expected.num_choices)
         assert env.action_space == (gym.spaces.Discrete(expected.num_choices.max()) if env_id in TOKEN_IDS else env.action_space)
         assert runner_of(env).phase == "both"
+        defaults = DEFAULTS[SPACES[envs.ENVS[env_id].space].reads]
+        assert runner_of(env).reward == make_reward(defaults.reward)
 
 
 @over_weights
@@ -367,14 +373,18 @@ def test_import_registers_and_loads_nothing_else(monkeypatch):
         ({"reward": "speed"}, "reward: expected one of .*accuracy.*, got 'speed'"),
         ({"data": "imagenet"}, "data set: expected one of .*, got 'imagenet'"),
         ({"child": {"num_layer": 3}}, "child: .*num_layer"),
-        ({"child": {"filters": 1}}, "filters: expected at least 2, got 1"),
+        ({"child": TOO_SMALL}, "(filters|hidden): expected at least [12], got 0"),
         ({"shared": {"batch": 16}}, "shared: .*batch"),
         ({"shared": {"batch_norm": "none"}}, "batch_norm: expected one of batch, running, recalibrated, got 'none'"),
-        ({"shared": {"batch_size": 10_000}}, r"shared\.batch_size: expected at most 1097, the number of images, got 10000"),
+        ({"shared": {"batch_size": 10**6}}, r"shared\.batch_size: expected at most \d+, the number of .*, got 1000000"),
+        ({"text": {"level": "page"}}, "level: expected char or word, got 'page'"),
+        ({"text": {"layer": "page"}}, "text: .*layer"),
         ({"space": "mine"}, "space: expected one of .*, got 'mine'"),
         ({"device": "tpu"}, "device: expected one that this machine has .*cpu.*, got tpu"),
     ],
 )
 def test_argument_that_does_not_fit_is_refused(env_id, build, changes, message):
+    if changes.get("child") is TOO_SMALL:
+        changes = {"child": TOO_SMALL[envs.ENVS[env_id].space]}
     with pytest.raises(ValueError, match=message):
         build(env_id, **{**tiny(env_id), **changes})

@@ -1,13 +1,19 @@
-"""Searches of a few seconds as processes of their own, so that they can be killed, starved and lied to."""
+"""Searches of a few seconds as processes of their own, so that they can be killed, starved and lied to.
+
+Most of them are forked from a process that has PyTorch loaded already, which takes longer than what such a search does. The
+undisturbed run that others are compared with is a fresh `python -m`, and so is whatever a test wraps or starts as such.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +28,81 @@ FLAGS = shlex.split(
 )
 
 
+LOADED = [
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "sklearn.datasets",
+    "torch._dynamo",  # which the first optimizer loads
+    "torch.utils.tensorboard",
+    *(f"scripts.{name}" for name in ("build", "configuration", "ending", "finish", "presets", "weights")),
+]
+FORKED = """
+import os, runpy, sys
+os.chdir(folder)
+for number, file in ((1, output), (2, errors)):
+    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+sys.argv = [command, *flags]
+runpy.run_module(f"scripts.{command}", run_name="__main__", alter_sys=True)
+"""
+
+
+class Forked:
+    """A command in a process that has PyTorch loaded; to be used like `subprocess.Popen`, with what it says in files."""
+
+    def __init__(self, context: Any, command: str, flags: Sequence[str], folder: Path, files: tuple[Path, Path]) -> None:
+        self.args = [command, *flags]
+        self.files = files
+        names = {"folder": str(folder), "command": command, "flags": flags, "output": str(files[0]), "errors": str(files[1])}
+        self._process = context.Process(target=exec, args=(FORKED, names))
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self._process.join(timeout)
+        if self.poll() is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        output, errors = (file.read_text() if file.exists() else "" for file in self.files)
+        return output, errors
+
+
+ONE_CHECKPOINT = ("--schedule.checkpoint-minutes", "60")
+"""Saves at the end alone, which takes half the time of a checkpoint after each step."""
+
+
 class Commands:
-    """Starts commands of this project in a folder of their own."""
+    """Starts commands of this project in a folder of their own.
+
+    Args: context: of `multiprocessing`, that forks them; None: each is a fresh process.
+    """
 
     flags = FLAGS
+    one_checkpoint = ONE_CHECKPOINT
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, context: Any = None, said: Path | None = None) -> None:
         self.folder = folder
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[Any] = []
+        self._context = context
+        self._said = said
 
-    def start(self, command: str, *flags: str, wrapped: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
-        """Start `python -m scripts.COMMAND` with flags; `wrapped`: the command in front of it."""
+    def start(self, command: str, *flags: str, wrapped: Sequence[str] = (), fresh: bool = False, **options: Any) -> Any:
+        """Start `python -m scripts.COMMAND` with flags; `wrapped`: the command in front of it, which makes it a fresh one."""
+        if not (self._context is None or self._said is None or wrapped or fresh or options):
+            files = [self._said / f"{len(self.started)}.{name}" for name in ("output", "errors")]
+            self.started.append(Forked(self._context, command, flags, self.folder, (files[0], files[1])))
+            return self.started[-1]
         line = [*wrapped, sys.executable, "-P", "-m", f"scripts.{command}", *flags]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -51,7 +121,7 @@ class Commands:
         return self.run("search", *FLAGS, *flags, **options)
 
     @staticmethod
-    def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool], *, seconds: float = 60) -> bool:
+    def wait_for(process: Any, condition: Callable[[], bool], *, seconds: float = 60) -> bool:
         """Poll a condition while a process runs; return whether it came true before the process ended."""
         end = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < end:
@@ -65,13 +135,26 @@ class Commands:
         for process in self.started:
             if process.poll() is None:
                 process.kill()
-            if process.stdout is not None and not process.stdout.closed:
+            if isinstance(process, Forked) or (process.stdout is not None and not process.stdout.closed):
                 process.communicate()
 
 
+@pytest.fixture(scope="session")
+def forking() -> Any:
+    """Return what forks commands; None where the system cannot."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return None
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        ensure_running()
+    return context
+
+
 @pytest.fixture
-def commands(tmp_path: Path) -> Any:
-    commands = Commands(tmp_path)
+def commands(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, forking: Any) -> Any:
+    commands = Commands(tmp_path, forking, tmp_path_factory.mktemp("said"))
     yield commands
     commands.kill_all()
 

@@ -31,7 +31,7 @@ def test_checkpoint_that_grows_over_what_the_disk_takes_is_given_up(commands: An
     assert (run / "checkpoint.pt").read_bytes() == before
     assert not list(run.glob("*.tmp"))
     assert commands.run("search", "--resume", "run").returncode == 0  # with room again, from the old checkpoint
-    assert commands.search("--epochs", "8", "--run-dir", "calm").returncode == 0
+    assert commands.search("--epochs", "8", *commands.one_checkpoint, "--run-dir", "calm").returncode == 0
     assert_equal_runs(commands.folder / "calm", run)
 
 
@@ -70,7 +70,7 @@ def test_search_outlives_a_disk_without_a_byte_left(commands: Any, small_disk: P
     assert not list(run.rglob("*.tmp"))
     assert "no checkpoint could be saved ([Errno 28] No space left on device)" in errors
     assert "architectures.jsonl: lines wait in memory, [Errno 28] No space left on device" in errors
-    done = commands.search("--epochs", "30", "--retrain.epochs", "0", "--run-dir", "calm")
+    done = commands.search("--epochs", "30", "--retrain.epochs", "0", *commands.one_checkpoint, "--run-dir", "calm")
     assert done.returncode == 0
     for name in ("architectures.jsonl", "best_architecture.json", "best_architecture.safetensors"):
         assert (run / name).read_bytes() == (commands.folder / "calm" / name).read_bytes(), name

@@ -31,7 +31,7 @@ def test_kills_leave_no_trace(
     strategy: str, num_kills: int, num_wanted_in_a_write: int, commands: Any, assert_equal_runs: Any, count_lines: Any
 ) -> None:
     flags = ["--strategy", strategy, "--epochs", "8", "--run-dir"]
-    assert commands.search(*flags, "calm").returncode == 0
+    assert commands.search(*commands.one_checkpoint, *flags, "calm").returncode == 0
     calm, killed = commands.folder / "calm", commands.folder / "killed"
     rows, temporary = killed / "architectures.jsonl", killed / "checkpoint.pt.tmp"
     num_rows = count_lines(calm / "architectures.jsonl")

@@ -100,7 +100,7 @@ def test_second_signal_ends_at_once(commands: Any, count_lines: Any):
 
 
 def test_signal_before_anything_is_there_to_save_ends_with_its_status(commands: Any):
-    process = commands.start("search", *commands.flags, "--run-dir", "run")
+    process = commands.start("search", *commands.flags, "--run-dir", "run", fresh=True)
     assert commands.wait_for(process, lambda: "scripts.search" in Path(f"/proc/{process.pid}/cmdline").read_text())
     time.sleep(1.0)
     process.send_signal(signal.SIGTERM)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from enas.draw.canvas import text_width
+from enas.metrics import METRICS
 from enas.ranking.picture import NUM_MARKED, RankPanel, Score, draw_ranks, save_ranks
 from enas.ranking.rank_statistics import agreement
 from enas.types import FloatArray
@@ -50,6 +51,17 @@ def test_losses_keep_their_unit():
     values, _ = draw(panel(-np.arange(40.0)), score="loss").axes
     assert points(values, "architecture")[:, 0].min() == -39
     assert values.get_xlabel() == "minus shared-weight loss (nats)"
+
+
+def test_lower_perplexities_stand_higher():
+    scores, perplexities = np.array([0.1, 0.3, 0.2, 0.4]), np.array([95.0, 80.0, 85.0, 90.0])
+    metric = METRICS["perplexity"]
+    one = RankPanel(title="x", scores=scores, truths=perplexities, agreement=agreement(scores, -perplexities), metric=metric)
+    values, ranks = draw(one).axes
+    bottom, top = values.get_ylim()
+    assert bottom > top
+    assert points(values, "truly best").tolist() == [[30.0, 80.0]]
+    np.testing.assert_allclose(points(ranks, "truly best"), [[200 / 3, 100.0]])
 
 
 def test_title_has_tau_with_its_interval():

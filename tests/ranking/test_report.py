@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from enas.metrics import METRICS
 from enas.ranking.rank_statistics import agreement
 from enas.ranking.report import NUM_DECISIONS, RankedRun, architectures_json, headings, report_text
 from enas.spaces.sampling import sample_distinct
@@ -52,6 +53,24 @@ def test_row_has_a_cell_a_heading(ranked):
         assert row[f"tau by {other}"] == f"{getattr(run, f'by_{other}').tau:.2f}"
         assert row["regret@5"] == f"{100 * run.agreement.regrets[5]:.2f}"
         assert row["truth of best 10"] == f"{run.agreement.mean_truth:.2%}"
+
+
+def test_perplexities_rank_the_lower_the_better(ranked):
+    plain = ranked()
+    perplexities = 100 - 50 * plain.truths  # the same order, told the other way round
+    run = ranked(truths=perplexities, metric=METRICS["perplexity"])
+    assert run.agreement.tau == pytest.approx(plain.agreement.tau)
+    assert run.agreement.precision == plain.agreement.precision
+    assert [one.bias for one in run.bias] == pytest.approx([one.bias for one in plain.bias])
+    row = dict(zip(headings("accuracy"), run.cells(), strict=True))
+    assert row["regret@5"] == f"{50 * plain.agreement.regrets[5]:.2f}"
+    assert row["truth of best 10"] == f"{100 - 50 * plain.agreement.mean_truth:.2f}"
+    record = run.to_json()
+    assert (record["metric"], record["tokens"]) == ("perplexity", 50)
+    assert record["by_loss"]["mean_truth"] > 0
+    assert np.array_equal(run.panel().truths, perplexities)
+    text = report_text([run], truth="test perplexity when trained from scratch", picture="x.svg")
+    assert "Regret@k: perplexity by which the best of the k best-scored lies above the best of all n." in text
 
 
 def test_architecture_without_truth_is_left_out(ranked):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,14 +136,14 @@ def test_other_weights_have_another_digest(change):
 # The truth.
 
 
-def recipe(space: Any, accuracies: Sequence[float | None]) -> Any:
-    """A recipe whose training number i gives an accuracy, or fails where there is none."""
+def recipe(space: Any, results: Sequence[float | None], metric: str = "accuracy") -> Any:
+    """A recipe whose training number i gives a result, or fails where there is none."""
 
     def training(architecture: Any, number: int) -> Any:
         def run(folder: Path, **options: Any) -> Any:
-            if accuracies[number] is None:
+            if results[number] is None:
                 raise TrainingFailed(f"no finite loss: {architecture.tokens}")
-            return SimpleNamespace(test_accuracy=accuracies[number])
+            return SimpleNamespace(test=results[number], metric=metric)
 
         return SimpleNamespace(run=run)
 
@@ -154,6 +155,13 @@ def test_training_that_fails_leaves_its_architecture_without_a_truth(chain_space
     with pytest.warns(RuntimeWarning, match=r"architecture-1 is left out: no finite loss: \(1, 2\)"):
         truths = train_truths(recipe(chain_space(3, 4), [0.5, None, 0.25]), tokens, tmp_path, Console(quiet=True))
     np.testing.assert_array_equal(truths, [0.5, np.nan, 0.25])
+
+
+def test_infinite_perplexity_leaves_its_architecture_without_a_truth(chain_space, tmp_path):
+    made = recipe(chain_space(3, 4), [90.5, math.inf], "perplexity")
+    with pytest.warns(RuntimeWarning, match="architecture-1 is left out: its perplexity is not finite"):
+        truths = train_truths(made, np.array([[0, 0], [1, 2]]), tmp_path, Console(quiet=True))
+    np.testing.assert_array_equal(truths, [90.5, np.nan])
 
 
 @pytest.mark.filterwarnings("ignore:architecture-. is left out")

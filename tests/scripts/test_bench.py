@@ -21,15 +21,17 @@ from enas.measure import Pairs
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.nasbench201 import NasBench201Config
+from enas.spaces.rnn import RnnConfig
 from scripts.bench import BenchCommand, Name
-from scripts.benchmarks import BENCHMARKS, MIXED
-from scripts.workbench import Workbench, random_images
+from scripts.benchmarks import BENCHMARKS, MIXED, plain_states
+from scripts.workbench import Workbench, random_images, random_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--macro.num-layers", "2", "--macro.filters", "4", "--batch-size", "4", "--image-size", "8", "--num-images", "20"]
 SMALL += ["--micro.num-layers", "1", "--micro.num-nodes", "2", "--micro.filters", "4", "--micro-batch-size", "4"]
 SMALL += ["--mixed.cells-per-stage", "1", "--mixed.filters", "4"]
-SMALL += ["--architectures", "3", "--threads", str(torch.get_num_threads()), "--device", "cpu"]
+SMALL += ["--recurrent.num-nodes", "2", "--recurrent.hidden", "4", "--recurrent-batch-size", "4", "--bptt", "3"]
+SMALL += ["--vocabulary", "20", "--architectures", "3", "--threads", str(torch.get_num_threads()), "--device", "cpu"]
 
 Run = Callable[..., tuple[int, str]]
 
@@ -58,9 +60,12 @@ def bench() -> Workbench:
         macro=MacroConfig(num_layers=4, filters=4),
         micro=MicroConfig(num_layers=1, num_nodes=2, filters=4),
         mixed=NasBench201Config(cells_per_stage=1, filters=4),
+        recurrent=RnnConfig(num_nodes=3, hidden=4),
+        text=random_text(4, 5, vocabulary=20, seed=0, device=device),
         data=random_images(20, 8, seed=0, device=device),
         batch_size=4,
         micro_batch_size=4,
+        recurrent_batch_size=4,
         num_architectures=3,
         num_pairs=3,
         seed=0,
@@ -95,6 +100,9 @@ def test_limits_are_those_that_were_asked_for():
         "loop-share": 0.03,
         "micro-layout": 0.5,
         "micro-shared-step": 1.05,
+        "rnn-activation-peak": 1.05,
+        "rnn-plain-loop": 1.0,
+        "rnn-shared-step": 1.05,
         "shared-step": 1.05,
         **{f"update-{name}": 0.02 for name in CONTROLLERS},
     }
@@ -104,13 +112,15 @@ def test_defaults_are_the_authors_macro_search():
     command = BenchCommand()
     assert (command.macro.num_layers, command.macro.filters, command.batch_size, command.architectures) == (12, 36, 128, 20)
     assert (command.micro.num_layers, command.micro.num_nodes, command.micro.filters, command.micro_batch_size) == (6, 5, 20, 160)
+    recurrent = (command.recurrent.num_nodes, command.recurrent.hidden, command.recurrent_batch_size)
+    assert (*recurrent, command.bptt, command.vocabulary) == (8, 200, 64, 35, 10_000)
     assert command.pairs >= 30
 
 
 # What the benchmarks measure.
 
 
-@pytest.mark.parametrize("weights", ["macro_weights", "micro_weights"])
+@pytest.mark.parametrize("weights", ["macro_weights", "micro_weights", "recurrent_weights"])
 def test_both_sides_of_a_step_get_the_same_minibatch_and_another_architecture_in_each_pair(weights, bench):
     shared = getattr(bench, weights)()
     pairs = bench.hard_coded_pairs(shared)
@@ -131,6 +141,41 @@ def test_layouts_compute_the_same_on_the_same_minibatch(bench):
     torch.testing.assert_close(chosen.train_step(paths).loss, default.train_step(paths).loss, rtol=1e-4, atol=1e-5)
     assert chosen.child.stem[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert default.child.stem[0].weight.is_contiguous()
+
+
+def test_plain_loop_computes_the_cell_of_the_network(bench):
+    child = bench.recurrent_weights().child
+    cell = bench.recurrent.make_space().decode([0, 2, 0, 1, 1, 3])
+    inputs, mask = torch.randn(5, 4, 4, requires_grad=True), 2.0 * torch.tensor([1.0, 0.0, 1.0, 1.0]).expand(4, 4)
+    gradients, outputs = [], []
+    for states in (child.run(inputs, cell, None, mask)[0], plain_states(child, inputs, cell, mask)):
+        child.zero_grad(set_to_none=True)
+        states.square().sum().backward()
+        outputs.append(states)
+        gradients.append({name: weight.grad for name, weight in child.named_parameters() if weight.grad is not None})
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*gradients)
+
+
+def test_plain_loop_is_timed_beside_the_cell_on_another_one_in_each_pair(bench, monkeypatch):
+    cells = []
+
+    def spy(child, inputs, cell, mask):
+        cells.append(cell)
+        return plain_states(child, inputs, cell, mask)
+
+    monkeypatch.setattr("scripts.benchmarks.plain_states", spy)
+    pairs, _ = BENCHMARKS["rnn-plain-loop"].measure(bench)
+    assert len(pairs) == bench.num_pairs
+    assert len(set(cells)) > 1
+
+
+def test_peak_of_the_recurrent_network_grows_with_the_sequence(bench):
+    measure = BENCHMARKS["rnn-activation-peak"].measure
+    pairs, _ = measure(bench)
+    assert 0.9 < pairs.ratios.min() <= pairs.ratios.max() < 1.1
+    longer, _ = measure(replace(bench, text=random_text(4, 15, vocabulary=20, seed=0, device=bench.device)))
+    assert np.all(np.array(longer.first) > 2 * np.array(pairs.first))
 
 
 def test_activation_peaks_are_the_same_when_they_are_counted_again(bench):
@@ -253,6 +298,7 @@ def test_narrow_terminal_cuts_no_word(run, monkeypatch):
         (["--pairs", "many"], ["--pairs", "many"]),
         (["--only", "nothing"], ["--only", "shared-step", "nothing"]),
         (["--batch-size", "0"], ["--batch-size", "at least 1"]),
+        (["--vocabulary", "1"], ["--vocabulary", "at least 2", "got 1"]),
         (["--num-images", "100"], ["--num-images", "at least 160", "got 100"]),
         (["--macro.filters", "1"], ["filters", "at least 2", "got 1"]),
         (["--threads", "0"], ["--threads", "at least 1"]),

@@ -604,7 +604,7 @@ def test_accuracy_of_what_failed_is_not_known(tmp_path):
     (tmp_path / "architectures.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (tmp_path / "metrics.jsonl").write_text('{"step": 2, "time": 8.0}\n')
     history = read_history(tmp_path, None, data="cifar10")
-    np.testing.assert_array_equal(history.accuracies, [0.1, np.nan])
+    np.testing.assert_array_equal(history.values, [0.1, np.nan])
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,12 @@ from enas.spaces import SPACES
 from enas.spaces.macro import OPERATIONS, MacroConfig
 from envs import ENVS
 from scripts.configuration import CONFIG_FILE, parse_search, to_yaml
-from scripts.presets import PRESETS, ControllerSettings, SearchConfig, enas_macro, enas_micro
+from scripts.presets import PRESETS, ControllerSettings, SearchConfig, enas_macro, enas_micro, enas_ptb
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN_PRESETS = ", ".join(PRESETS)
+KNOWN_SPACES = ", ".join(SPACES)
+RNN = "--space rnn --data topics"
 ONLY = "a resumed run may change only --epochs, --device and --ranking.table"
 
 UNUSUAL = SearchConfig(
@@ -83,8 +85,18 @@ def test_preset_is_a_configuration_by_its_own_name(name):
     assert config.preset == name
     assert config.space in SPACES
     assert type(config.child) is SPACES[config.space]
-    assert config.data in DATASETS
+    source, _, folder = config.data.partition(":")
+    assert source in DATASETS
+    if folder:
+        write_texts(Path(folder))
     assert parse_search(["--preset", name]) == parse_search([f"--preset={name}"]) == config
+
+
+def write_texts(folder: Path) -> None:
+    """The files of the Penn Treebank, with enough words for a minibatch of the authors'."""
+    folder.mkdir(parents=True)
+    for name in ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"):
+        (folder / name).write_text("all is well\n" * 1_500)
 
 
 def help_of(parse: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
@@ -155,6 +167,7 @@ def test_help_and_mistakes_do_not_wait_for_torch(module, arguments):
         ("retrain", "--architecture 0 --child.num-layers 1 --split.num-train 5"),
         ("retrain", "--architecture 0 --child.num-layers 1 --retrain.batch-size 1448"),
         ("retrain", "--architecture answer.json --retrain.batch-size 1448"),
+        ("search", "--space rnn --data topics --shared.batch-size 9999"),
     ],
 )
 def test_mistake_about_data_does_not_wait_for_torch(module, arguments):
@@ -327,10 +340,10 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             "--preset mine",
             f"--preset: expected one of {KNOWN_PRESETS}, got 'mine'",
         ),
-        ("--space mine", "--space: expected one of darts, macro, micro, nasbench201, got 'mine'"),
+        ("--space mine", f"--space: expected one of {KNOWN_SPACES}, got 'mine'"),
         (
             "--data mine",
-            "data set: expected one of cifar10, cifar100, digits, fashion_mnist, folder:DIR, mnist, npz:FILE, svhn, got 'mine'",
+            "digits, fashion_mnist, folder:DIR, mnist, npz:FILE, ptb:DIR, svhn, text:FILE, topics, got 'mine'",
         ),
         ("--data npz:mine.npz", "mine.npz: expected an .npz file, found nothing there"),
         ("--data folder", "data set: expected folder:DIR, a path after a colon, got 'folder'"),
@@ -370,6 +383,16 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             "retrain.batch_size: expected at most 1097, the number of images, got 1098",
         ),
         ("--run-dir new --split.num-train 5", "num_train: expected 10 to 1097 of the 1097 training images, got 5"),
+        ("--data topics", "data: expected a data set of images, which networks of the space macro read, got topics, of text"),
+        ("--space rnn", "data: expected a data set of text, which networks of the space rnn read, got digits, of images"),
+        (f"{RNN} --split.image-size 8", "split.image_size: expected None with topics, a text, got 8"),
+        (f"{RNN} --augment.cutout 2", "augment.cutout: expected 0 with a text, got 2"),
+        (f"{RNN} --text.level page", "invalid choice 'page' for argument '--text.level'"),
+        (f"{RNN} --split.num-train 35", "text.bptt: expected at most 34, since topics has 35 tokens to train on, got 35"),
+        (f"{RNN} --split.num-valid 400", "shared.valid_batch_size: expected at most 11, the number of sequences of 35 tokens"),
+        ("--space rnn --data ptb:mine", "mine: expected a folder with ptb.train.txt, ptb.valid.txt, ptb.test.txt, found nothing"),
+        ("--space rnn --data text:empty", "empty: expected a text file, found a folder"),
+        ("--space rnn --data text:file", "file: expected a text of at least 20 tokens, got 2"),
     ],
 )
 def test_mistake_on_the_command_line_is_named(line, message, refused):
@@ -422,7 +445,7 @@ def make_folders() -> None:
             "preset: [enas-macro]",
             f"--preset: expected one of {KNOWN_PRESETS}, got ['enas-macro']",
         ),
-        ("space: null", "--space: expected one of darts, macro, micro, nasbench201, got None"),
+        ("space: null", f"--space: expected one of {KNOWN_SPACES}, got None"),
         ("data: null", "data set: expected one of"),
     ],
 )
@@ -465,7 +488,7 @@ def test_file_that_is_no_text_is_named(refused):
         ("--architecture binary.txt", "--architecture: expected a text file, got binary.txt"),
         ("--architecture 01 --child.num-layers 0", "num_layers: expected at least 1, got 0"),
         ("--architecture 7 --child.num-layers 1", "layer_0/op: expected a token in 0..5, got 7"),
-        ("--architecture 0 --space mine", "--space: expected one of darts, macro, micro, nasbench201, got 'mine'"),
+        ("--architecture 0 --space mine", f"--space: expected one of {KNOWN_SPACES}, got 'mine'"),
         ("--architecture 0 --child.num-layers 1 --data mine", "data set: expected one of"),
         ("--architecture 0 --child.num-layers 1 --retrain.epochs 0", "--retrain.epochs: expected at least 1, got 0"),
         (
@@ -633,6 +656,56 @@ def test_micro_preset_of_the_paper_has_the_authors_values():
     values = items(enas_micro())
     expected = {name: value for name, value in AUTHORS.items() if not name.startswith("child.")} | AUTHORS_MICRO
     assert {name: values[name] for name in expected} == expected
+
+
+AUTHORS_PTB = {  # enas_lm/src/child.py and controller.py
+    "child.num_nodes": 8,
+    "child.hidden": 200,
+    "child.functions": ("tanh", "relu", "sigmoid", "identity"),
+    "child.word_dropout": 0.1,  # drop_e
+    "child.embedding_dropout": 0.2,  # drop_i
+    "child.input_dropout": 0.75,  # drop_x
+    "child.state_dropout": 0.25,  # drop_l
+    "child.output_dropout": 0.75,  # drop_o
+    "child.activation_penalty": 0.0,
+    "child.slowness_penalty": 1.0,
+    "child.init_range": 0.04,
+    "text.bptt": 35,
+    "text.random_lengths": True,
+    "epochs": 600,
+    "paths": "controller",
+    "shared.batch_size": 128,
+    "shared.paths_per_step": None,
+    "shared.learning_rate": 20.0,
+    "shared.learning_rate_min": 20.0,
+    "shared.momentum": 0.0,
+    "shared.grad_clip": 0.1,
+    "shared.valid_batch_size": 128,
+    "shared.reward_batches": 1,
+    "shared.reward_batch": "own",
+    "strategy": "enas",
+    "controller.enas.hidden": 64,
+    "controller.enas.init_range": 0.01,
+    "controller.enas.temperature": 5.0,
+    "controller.enas.tanh_constant": 2.25,
+    "controller.enas.learning_rate": 5e-5,
+    "controller.enas.adam_beta1": 0.9,  # tf.train.AdamOptimizer's own
+    "controller.enas.adam_beta2": 0.999,
+    "controller.enas.adam_eps": 1e-8,
+    "controller.enas.baseline_decay": 0.999,
+    "controller.enas.baseline_start": "zero",
+    "controller.enas.entropy_weight": 1e-5,
+    "controller.enas.skip_weight": 0.0,  # there are none
+    "schedule.controller_steps": 25,
+    "schedule.architectures_per_step": 10,  # controller_num_aggregate
+    "reward": "perplexity",
+    "objective.perplexity_scale": 80.0,
+}
+
+
+def test_text_preset_of_the_authors_has_their_values():
+    values = items(enas_ptb())
+    assert {name: values[name] for name in AUTHORS_PTB} == AUTHORS_PTB
 
 
 def test_data_of_the_paper_is_split_and_varied_as_the_authors_do():

@@ -181,7 +181,7 @@ def test_test_split_may_be_smaller_than_the_minibatches_of_rewards(images):
     shared = shared_on(images, "test", valid_batch_size=25)
     architecture = shared.space.decode(TOKENS[0])
     (row,) = measure(shared, [("name", architecture)])
-    assert (row.name, row.num_images) == ("name", 20)
+    assert (row.name, row.num_examples) == ("name", 20)
     swapped = shared_on(replace(images, valid=images.test, test=images.valid), "valid", valid_batch_size=20)
     (other,) = measure(swapped, [("name", architecture)])
     assert (row.accuracy, row.loss) == (other.accuracy, other.loss)

@@ -13,16 +13,17 @@ import pytest
 import yaml
 
 import scripts.retrain
-from enas.configs import AugmentConfig, RetrainConfig, SplitConfig
+from enas.configs import AugmentConfig, RetrainConfig, SplitConfig, TextConfig
 from enas.datasets import find_looks
 from enas.published import PUBLISHED
 from enas.spaces.macro import MacroConfig, MacroSpace
 from enas.spaces.micro import MicroConfig, MicroSpace
+from enas.spaces.rnn import RnnConfig
 from scripts.architectures import read_architecture, read_written
 from scripts.configuration import CONFIG_FILE, to_yaml
 from scripts.presets import quickstart
 from scripts.retrain import RetrainCommand, parse_retrain
-from scripts.retrain_presets import RETRAIN_PRESETS, RetrainPreset, enas_macro_final, enas_micro_final
+from scripts.retrain_presets import RETRAIN_PRESETS, RetrainPreset, enas_macro_final, enas_micro_final, enas_ptb_final
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_POOLING = ("conv3x3", "sep3x3", "conv5x5", "sep5x5")
@@ -37,11 +38,15 @@ def parse(line: str) -> RetrainCommand:
     return parse_retrain(line.split())[0]
 
 
-def answer_in(folder: str, child: MacroConfig | MicroConfig, **settings: Any) -> None:
+def answer_in(folder: str, child: MacroConfig | MicroConfig | RnnConfig, **settings: Any) -> None:
     """A finished search's folder, as far as `--architecture` reads it."""
     space = child.make_space()
     Path(folder).mkdir()
-    record = {"space": space.name, "architecture": space.largest().to_json(), "network": {"child": asdict(child)}}
+    record = {
+        "space": space.name,
+        "architecture": space.decode(space.num_choices - 1).to_json(),
+        "network": {"child": asdict(child)},
+    }
     Path(folder, "best_architecture.json").write_text(json.dumps(record))
     config = replace(quickstart(), space=space.name, child=child, **settings)
     Path(folder, CONFIG_FILE).write_text(to_yaml(config, threads=3))
@@ -150,7 +155,33 @@ AUTHORS: dict[Callable[[], RetrainPreset], dict[str, Any]] = {
         "augment.flip": None,
         "augment.cutout": 16,
     },
+    enas_ptb_final: {  # enas_lm/src/fixed_lib.py
+        "space": "rnn",
+        "child.num_nodes": 8,
+        "child.hidden": 800,
+        "child.functions": ("tanh", "relu", "sigmoid", "identity"),
+        "child.word_dropout": 0.125,  # drop_e
+        "child.embedding_dropout": 0.175,  # drop_i
+        "child.input_dropout": 0.725,  # drop_x
+        "child.state_dropout": 0.225,  # drop_l
+        "child.output_dropout": 0.75,  # drop_o
+        "child.activation_penalty": 0.7,
+        "child.slowness_penalty": 0.0,
+        "child.init_range": 0.05,
+        "text.bptt": 35,
+        "text.random_lengths": True,
+        "retrain.epochs": 3000,
+        "retrain.batch_size": 64,
+        "retrain.learning_rate": 20.0,
+        "retrain.learning_rate_min": 20.0,
+        "retrain.momentum": 0.0,
+        "retrain.weight_decay": 2 * 8e-7,
+        "retrain.grad_clip": 0.25,
+        "retrain.average_window": 10,  # best_valid_ppl_threshold
+        "retrain.use_valid": False,
+    },
 }
+PUBLISHED_FOR = {"enas-macro-final": "enas-macro", "enas-micro-final": "enas-micro", "enas-ptb-final": "enas-rnn"}
 
 
 @pytest.mark.parametrize("make", AUTHORS)
@@ -159,30 +190,33 @@ def test_preset_has_the_authors_values(make):
     assert {name: values[name] for name in AUTHORS[make]} == AUTHORS[make]
 
 
-def test_presets_are_sorted_and_each_is_for_the_published_architecture_of_its_name():
-    assert list(RETRAIN_PRESETS) == sorted(RETRAIN_PRESETS)
-    assert {name.removesuffix("-final") for name in RETRAIN_PRESETS} <= set(PUBLISHED)
+def test_presets_are_sorted_and_each_is_for_a_published_architecture():
+    assert list(RETRAIN_PRESETS) == sorted(RETRAIN_PRESETS) == list(PUBLISHED_FOR)
     for name, make in RETRAIN_PRESETS.items():
-        assert make().space == PUBLISHED[name.removesuffix("-final")].space
+        assert make().space == PUBLISHED[PUBLISHED_FOR[name]].space
 
 
-@pytest.mark.parametrize("name", RETRAIN_PRESETS)
+@pytest.mark.parametrize("name", ["enas-macro-final", "enas-micro-final"])
 def test_last_cycle_of_the_learning_rate_ends_with_the_training(name):
     retrain = RETRAIN_PRESETS[name]().retrain
     ends = np.cumsum([10 * 2**cycle for cycle in range(10)])
     assert retrain.epochs in ends
 
 
-@pytest.mark.parametrize("name", RETRAIN_PRESETS)
-def test_preset_is_the_whole_command_but_for_the_flags_beside_it(name):
-    preset, published = RETRAIN_PRESETS[name](), name.removesuffix("-final")
-    command = parse(f"--architecture {published} --preset {name} --retrain.seeds 3 --child.filters 12 --data svhn --seed 5")
+@pytest.mark.parametrize(
+    ("name", "width", "data"),
+    [("enas-macro-final", "filters", "svhn"), ("enas-micro-final", "filters", "svhn"), ("enas-ptb-final", "hidden", "topics")],
+)
+def test_preset_is_the_whole_command_but_for_the_flags_beside_it(name, width, data):
+    preset, published = RETRAIN_PRESETS[name](), PUBLISHED_FOR[name]
+    command = parse(f"--architecture {published} --preset {name} --retrain.seeds 3 --child.{width} 12 --data {data} --seed 5")
     assert command.preset == name
-    assert command.child == replace(preset.child, filters=12)
+    assert command.child == replace(preset.child, **{width: 12})
     assert command.retrain == replace(preset.retrain, seeds=3)
-    assert (command.split, command.augment) == (preset.split, preset.augment)
-    assert (command.data, command.seed, command.threads) == ("svhn", 5, None)
-    assert parse(f"--architecture {published} --preset={name}").data == "cifar10"
+    assert (command.split, command.text, command.augment) == (preset.split, preset.text, preset.augment)
+    assert (command.data, command.seed, command.threads) == (data, 5, None)
+    if name != "enas-ptb-final":  # whose data nobody can download
+        assert parse(f"--architecture {published} --preset={name}").data == preset.data == "cifar10"
 
 
 def test_preset_tells_the_space_of_an_arc_string():
@@ -199,6 +233,14 @@ def test_preset_keeps_what_the_run_searched_in_and_its_seed_and_machine():
     assert command.child == replace(enas_micro_final().child, num_nodes=3, operations=("sep3x3", "identity"))
     assert (command.seed, command.precision, command.data_dir, command.threads) == (7, "bf16", Path("elsewhere"), 3)
     assert (command.data, command.split, command.augment) == ("cifar10", SplitConfig(), AugmentConfig(cutout=16))
+
+
+def test_preset_for_texts_keeps_nodes_and_functions_of_the_run():
+    child = RnnConfig(num_nodes=3, hidden=4, functions=("sigmoid", "tanh"))
+    answer_in("run", child, data="topics", text=TextConfig(vocabulary=50))
+    command = parse("--architecture run --preset enas-ptb-final --data topics")
+    assert command.child == replace(enas_ptb_final().child, num_nodes=3, functions=("tanh", "sigmoid"))
+    assert command.text == TextConfig()
 
 
 def test_random_architectures_of_the_macro_preset_have_no_pooling():
@@ -258,7 +300,7 @@ def test_count_is_that_of_the_network_beside_the_published_one(name, parameters,
     assert count == f"{total - auxiliary:,}"
     assert after.startswith(f" (+ {auxiliary:,} of the auxiliary head while training), " if auxiliary else ", ")
     assert after.endswith(f" multiply-adds for one image; published for {PUBLISHED[name].network}: {published}")
-    assert others[0].startswith(f"published test error of {PUBLISHED[name].network}: {PUBLISHED[name].test_error[0].value} (")
+    assert others[0].startswith(f"published test error of {PUBLISHED[name].network}: {PUBLISHED[name].test_results[0].value} (")
     assert others[1] == PUBLISHED[name].note
     assert list(Path.cwd().iterdir()) == []
 
@@ -304,6 +346,23 @@ def test_count_of_a_users_own_file_needs_no_images(monkeypatch, capsys):
     assert [path.name for path in Path.cwd().iterdir()] == ["mine.npz"]
 
 
+@pytest.mark.parametrize("name", ["darts-rnn", "enas-rnn"])
+def test_count_of_a_recurrent_cell_is_told_by_the_token_beside_the_published_figures(name, monkeypatch, capsys):
+    line = f"--architecture {name} --child.hidden 8 --text.vocabulary 50 --count-only True"
+    size, results, note = run(line, monkeypatch, capsys).splitlines()
+    weights = 50 * 8 + 16 * 16 + 8 * 8 * 16
+    published = PUBLISHED[name]
+    counts = f"{weights:,} parameters, {weights:,} multiply-adds for one token"
+    assert size.startswith(f"{counts}; published for {published.network}: {published.parameters[0].value} (")
+    assert results.startswith(f"published test perplexity of {published.network}: {published.test_results[0].value} (")
+    assert note == published.note
+
+
+def test_help_needs_no_architecture_of_a_space_whose_members_all_cost_the_same():
+    with pytest.raises(ValueError, match="got nothing"):
+        parse_retrain(["--space", "rnn"])
+
+
 @pytest.mark.slow
 def test_published_architecture_is_trained_by_its_recipe(monkeypatch, capsys):
     flags = "--data digits --child.num-layers 1 --child.filters 4 --split.num-train 50 --split.num-valid 20 --device cpu"
@@ -326,12 +385,12 @@ def test_published_architecture_is_trained_by_its_recipe(monkeypatch, capsys):
     [
         (
             "--architecture enas-macr",
-            "a cell's text or a list of tokens, got 'enas-macr'; published ones: darts-v1, darts-v2, enas-macro, enas-micro",
+            "a cell's text or a list of tokens, got 'enas-macr'; published ones: darts-rnn, darts-v1, darts-v2, enas-macro, ",
         ),
         ("--architecture enas-macro --space micro", "--space: expected macro, which --architecture enas-macro is of, got micro"),
         ("--architecture run --space micro", "--space: expected macro, which --architecture run is of, got micro"),
-        ("--architecture enas-macro --space mine", "--space: expected one of darts, macro, micro, nasbench201, got 'mine'"),
-        ("--architecture enas-macro --preset mine", "--preset: expected one of enas-macro-final, enas-micro-final, got 'mine'"),
+        ("--architecture enas-macro --space mine", "--space: expected one of darts, macro, micro, nasbench201, rnn, got 'mine'"),
+        ("--architecture enas-macro --preset mine", f"--preset: expected one of {', '.join(RETRAIN_PRESETS)}, got 'mine'"),
         (
             "--architecture enas-macro --preset enas-micro-final",
             "expected one for the architecture's space, macro (enas-macro-final), got enas-micro-final, which is for micro",
@@ -344,7 +403,7 @@ def test_published_architecture_is_trained_by_its_recipe(monkeypatch, capsys):
         ("--architecture 0 --preset enas-micro-final", "micro: expected 8 numbers for each node (8, 16, 24, ...), got 1"),
         (
             "--preset enas-micro-final",
-            "a cell's text or a list of tokens, got nothing; published ones: darts-v1, darts-v2, enas-macro, enas-micro",
+            "a cell's text or a list of tokens, got nothing; published ones: darts-rnn, darts-v1, darts-v2, enas-macro, ",
         ),
         (
             "--architecture enas-macro --child.num-layers 12",
@@ -407,8 +466,8 @@ def test_space_that_was_told_is_not_doubted(flags):
 
 
 def test_text_that_no_space_reads_gets_no_hint():
-    with pytest.raises(ValueError, match=r"got 2$"):
-        parse_retrain(["--architecture", "0 1"])
+    with pytest.raises(ValueError, match=r"got 7$"):
+        parse_retrain(["--architecture", "0 0 0 0 0 0 0"])
 
 
 CELL = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|none~2|"
@@ -416,7 +475,12 @@ CELL = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|
 
 @pytest.mark.parametrize(
     ("text", "space"),
-    [(CELL, "nasbench201"), (PUBLISHED["darts-v2"].text, "darts"), (f" {PUBLISHED['darts-v1'].text}\n", "darts")],
+    [
+        (CELL, "nasbench201"),
+        (PUBLISHED["darts-v2"].text, "darts"),
+        (f" {PUBLISHED['darts-v1'].text}\n", "darts"),
+        ("Genotype(recurrent = [('relu', 0)], concat = [1])", "rnn"),
+    ],
 )
 def test_text_of_a_cell_tells_its_space(text, space):
     stored = read_architecture(text, space=None)

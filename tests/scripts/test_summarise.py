@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -363,6 +364,28 @@ def test_searches_of_a_row_that_were_set_up_differently_are_noted(summarise):
     assert f"Searches of the row enas, paths: controller differ in {changed}." in text
 
 
+# Of texts.
+
+
+def tell_perplexities(folder: str, losses: dict[str, float]) -> None:
+    """Make the trainings of a folder those of a text. Args: losses: on the test split, by the training's folder."""
+    for name, loss in losses.items():
+        file = Path(folder, "retrain", name, "result.json")
+        record = json.loads(file.read_text())
+        record["result"] |= {"metric": "perplexity", "test_loss": loss, "best_test_loss": loss}
+        file.write_text(json.dumps(record))
+
+
+def test_perplexities_are_summarised_the_lower_the_better(summarise):
+    for seed, perplexity in enumerate((80.0, 82.0)):
+        write_search(f"run{seed}", own=[0.5], random=[0.5, 0.5], config=replace(CONFIG, seed=seed))
+        losses = {"searched-0": perplexity, "random-0": 95.0 + seed, "random-1": 97.0 + seed}
+        tell_perplexities(f"run{seed}", {name: math.log(value) for name, value in losses.items()})
+    rows, words = summarise("run0", "run1")
+    assert [row[3] for row in rows] == ["81.00 +- 1.41", "96.50 +- 1.29"]
+    assert "The search beat random architectures: -15.50 in perplexity, 95 % interval -" in words
+
+
 # What can't be compared.
 
 
@@ -403,6 +426,14 @@ def test_runs_whose_trainings_follow_from_other_settings_are_refused(kind, chang
     else:
         write_retrain("b", "a", [0.9, 0.9], **changes)
     assert f"error: b: expected {message}" in refused("a b")
+
+
+def test_trainings_told_by_different_metrics_are_refused(refused):
+    write_search("a", own=[0.5])
+    write_search("b", own=[0.5], config=replace(CONFIG, seed=1))
+    tell_perplexities("b", {"searched-0": 4.0})
+    message = "error: b: expected trainings told by their accuracy, as in a, got perplexity; they can't be compared"
+    assert message in refused("a b")
 
 
 def test_seed_machine_and_number_of_trainings_may_differ(summarise):
