@@ -18,7 +18,7 @@ from enas.published import PUBLISHED
 from enas.spaces import SPACES, make_child_config
 from enas.spaces.base import ChildConfig, SearchSpace
 from scripts.configuration import CONFIG_FILE, load_saved
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 
 _DEFAULT_SPACE = "macro"
 _NAME_LENGTH = 100  # of a text that is given itself and tells its space; all of a NAS-Bench-201 cell

@@ -50,7 +50,7 @@ from enas.types import Controller, GradientController, IntArray, State, Training
 from envs.vector import SharedWeightVectorEnv
 from scripts.configuration import CONFIG_FILE, forbidden_changes, to_yaml
 from scripts.folders import check_folder, claim_folder, locked
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 from scripts.weights import make_weights, warm_start
 
 

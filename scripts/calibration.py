@@ -30,8 +30,8 @@ from enas.machine import machine_in_words
 from enas.ranking.monitor import RankMonitor, draw_sample
 from scripts.build import Run, build_search
 from scripts.compare_strategies import Strategy, with_changes
-from scripts.presets import SearchConfig
 from scripts.processes import run_all
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 STEPS_FILE = "steps.json"

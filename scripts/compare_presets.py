@@ -9,7 +9,7 @@ from controllers.evolution import EvolutionConfig
 from controllers.gaea import GaeaConfig
 from enas.configs import RetrainConfig, ScheduleConfig
 from enas.spaces.nasbench201 import NasBench201Config
-from scripts.presets import ControllerSettings, SearchConfig
+from scripts.search_config import ControllerSettings, SearchConfig
 
 
 def nasbench201_table() -> SearchConfig:

@@ -34,8 +34,8 @@ from scripts.compare_strategies import REFERENCE, Strategy, run_folder
 from scripts.configuration import CONFIG_FILE, load_saved
 from scripts.finish import retrain_and_report
 from scripts.folders import check_folder
-from scripts.presets import SearchConfig
 from scripts.processes import num_cores, run_all
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 OUTCOME_FILE = "outcome.json"

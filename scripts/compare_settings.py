@@ -28,7 +28,8 @@ from scripts.configuration import (
     read_config,
     to_flags,
 )
-from scripts.presets import PRESETS, SearchConfig
+from scripts.presets import PRESETS
+from scripts.search_config import SearchConfig
 
 if TYPE_CHECKING:
     from enas.tables import BenchmarkTable

@@ -17,7 +17,7 @@ import yaml
 
 from controllers import CONTROLLERS
 from scripts.configuration import as_yaml, differences, parse_flags
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 
 REFERENCE = "uniform"
 _OF_A_STRATEGY = ("collapse", "controller", "epochs", "paths", "schedule", "shared", "strategy", "warm_start")

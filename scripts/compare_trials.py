@@ -29,8 +29,8 @@ from enas.types import Controller, GradientController, TrainingLearner
 from envs.tabular import COST_EPOCHS, TabularVectorEnv
 from scripts.compare_settings import Request, reward_facts
 from scripts.compare_strategies import REFERENCE, Strategy, run_folder
-from scripts.presets import SearchConfig
 from scripts.processes import num_cores, run_all
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 _SEEDS_A_TASK = 10

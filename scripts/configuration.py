@@ -18,7 +18,8 @@ from enas.datasets import check_source
 from enas.datasets.source import SplitSizes
 from enas.spaces import SPACES
 from scripts.ending import fail
-from scripts.presets import PRESETS, SearchConfig
+from scripts.presets import PRESETS
+from scripts.search_config import SearchConfig
 
 if TYPE_CHECKING:
     from scripts.retrain import RetrainCommand

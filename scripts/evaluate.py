@@ -26,7 +26,7 @@ from scripts.architectures import read_written
 from scripts.configuration import load_other, program
 from scripts.ending import run_command
 from scripts.folders import check_writable
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 
 if TYPE_CHECKING:
     from enas.shared_weights import SharedWeights

@@ -18,8 +18,8 @@ import yaml
 
 from enas.atomic_file import removed_on_failure, write_atomically
 from scripts.configuration import CONFIG_FILE, forbidden_changes, read_config, to_yaml
-from scripts.presets import SearchConfig
 from scripts.run import try_lock
+from scripts.search_config import SearchConfig
 
 LOCK_FILE = "lock"
 

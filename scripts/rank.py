@@ -23,7 +23,7 @@ from enas.types import FloatArray, IntArray
 from scripts.configuration import as_yaml, differences, load_other, program, read_config
 from scripts.ending import run_command
 from scripts.folders import LOCK_FILE, check_writable, claimed_results
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 RETRAIN = "retrain"

@@ -26,7 +26,7 @@ from enas.ranking.scores import digest_of, score_all, train_truths
 from enas.recipe import Recipe
 from enas.types import Evaluation, FloatArray
 from scripts.configuration import as_yaml, differences, read_config
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 from scripts.weights import read_state, restore_shared_weights
 

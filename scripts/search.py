@@ -9,7 +9,7 @@ from rich.console import Console
 from scripts.configuration import parse_search
 from scripts.ending import run_command
 from scripts.folders import check_folder, new_folder
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 

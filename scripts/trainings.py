@@ -20,8 +20,8 @@ from enas.metrics import METRICS, MetricName
 from enas.published import PUBLISHED
 from enas.spaces import SPACES
 from scripts.configuration import CONFIG_FILE, as_yaml, read_config
-from scripts.presets import SearchConfig
 from scripts.retrain import RETRAIN_FILE
+from scripts.search_config import SearchConfig
 
 _SECTIONS: dict[str, type[AugmentConfig | RetrainConfig | SplitConfig | TextConfig]] = {
     "augment": AugmentConfig,

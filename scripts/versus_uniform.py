@@ -22,7 +22,7 @@ from rich.table import Table
 from scripts.configuration import CONFIG_FILE, first_flag, load_saved, parse_search
 from scripts.ending import run_command
 from scripts.folders import check_folder
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 if TYPE_CHECKING:

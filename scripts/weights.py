@@ -14,7 +14,7 @@ from enas.shared_weights import SharedWeights
 from enas.types import State
 from enas.warm_start import inherit_weights
 from scripts.configuration import has_checkpoint, load_other
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 
 
 def make_weights(config: SearchConfig, images: Data) -> SharedWeights:

@@ -15,7 +15,7 @@ from enas.spaces.nasbench201 import OPERATIONS, NasBench201Architecture, NasBenc
 from enas.tables import BenchmarkTable, load_table
 from scripts.build import build_search, derive_answer
 from scripts.finish import retrain_and_report
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 SPACE = NasBench201Space()

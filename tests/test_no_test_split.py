@@ -35,7 +35,7 @@ from enas.tables import BenchmarkTable, Epochs, Split
 from enas.types import FloatArray
 from scripts.build import build_search, derive_answer
 from scripts.finish import look_up_answer
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 from scripts.weights import read_state
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -26,7 +26,7 @@ from enas.tracking import Tracker
 from enas.trainers import PathTrainer
 from enas.types import FloatArray, IntArray, PathBatch, Rollout, State
 from scripts.build import Run, build_search, derive_answer
-from scripts.presets import ControllerSettings, SearchConfig
+from scripts.search_config import ControllerSettings, SearchConfig
 
 SPACE = MacroConfig(num_layers=3).make_space()
 

@@ -30,7 +30,7 @@ from enas.train_metrics import MixtureGradient, MixtureMetrics
 from enas.trainers import MixtureTrainer, PathTrainer
 from enas.types import BoolArray, FloatArray, IntArray, PathBatch, Relaxation
 from scripts.build import build_search
-from scripts.presets import ControllerSettings, SearchConfig
+from scripts.search_config import ControllerSettings, SearchConfig
 
 SPACE = NasBench201Space()
 

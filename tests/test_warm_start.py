@@ -25,7 +25,8 @@ from enas.types import PathBatch
 from enas.warm_start import inherit_weights
 from scripts.build import build_search
 from scripts.configuration import CONFIG_FILE, parse_search
-from scripts.presets import SearchConfig, quickstart
+from scripts.presets import quickstart
+from scripts.search_config import SearchConfig
 
 CHILD = MacroConfig(num_layers=3, filters=4)
 PATHS = PathBatch(tokens=np.array([[0, 3, 1, 5, 0, 1]]), loss_weights=np.ones(1))

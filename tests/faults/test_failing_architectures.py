@@ -32,7 +32,8 @@ from enas.spaces.base import ChildConfig, Decision, SearchSpace, Step
 from enas.types import PathBatch
 from envs.vector import SharedWeightVectorEnv
 from scripts.build import build_search, derive_answer
-from scripts.presets import SearchConfig, quickstart
+from scripts.presets import quickstart
+from scripts.search_config import SearchConfig
 
 
 @dataclass(frozen=True)

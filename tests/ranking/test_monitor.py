@@ -18,7 +18,7 @@ from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config, NasBench201Sp
 from enas.spaces.sampling import sample_distinct
 from enas.types import Evaluation, FloatArray
 from scripts.build import build_search
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 
 SPACE = NasBench201Space()
 NUM_CELLS = 5**6

@@ -35,7 +35,7 @@ from scripts.compare_settings import num_measured, parse_compare
 from scripts.compare_strategies import REFERENCE
 from scripts.compare_trials import TrialTask, TrialWork
 from scripts.configuration import load_saved
-from scripts.presets import SearchConfig
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 CODES = np.array(np.unravel_index(np.arange(5**6), (5,) * 6)).T.astype(np.uint8)

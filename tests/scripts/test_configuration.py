@@ -26,7 +26,8 @@ from enas.spaces import SPACES
 from enas.spaces.macro import OPERATIONS, MacroConfig
 from envs import ENVS
 from scripts.configuration import CONFIG_FILE, parse_search, to_yaml
-from scripts.presets import PRESETS, ControllerSettings, SearchConfig, enas_macro, enas_micro, enas_ptb
+from scripts.presets import PRESETS, enas_macro, enas_micro, enas_ptb
+from scripts.search_config import ControllerSettings, SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN_PRESETS = ", ".join(PRESETS)

@@ -28,7 +28,8 @@ from enas.types import PathBatch
 from scripts.build import build_search, derive_answer
 from scripts.configuration import CONFIG_FILE, to_yaml
 from scripts.evaluate import measure, parse_evaluate
-from scripts.presets import SearchConfig, quickstart
+from scripts.presets import quickstart
+from scripts.search_config import SearchConfig
 from scripts.weights import restore_shared_weights
 
 CHILD = MacroConfig(num_layers=3, filters=4)

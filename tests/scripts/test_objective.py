@@ -32,8 +32,8 @@ from scripts.build import Run, build_search, derive_answer
 from scripts.configuration import parse_search, to_yaml
 from scripts.evaluate import parse_evaluate, run_evaluate
 from scripts.finish import retrain_and_report
-from scripts.presets import SearchConfig
 from scripts.search import run_search
+from scripts.search_config import SearchConfig
 from scripts.stopping import StopRequest
 
 CHILD = MacroConfig(num_layers=3, filters=4)

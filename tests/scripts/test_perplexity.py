@@ -21,7 +21,7 @@ import scripts.summarise
 from controllers.gaea import GaeaConfig
 from scripts.build import build_search
 from scripts.configuration import parse_search
-from scripts.presets import ControllerSettings, SearchConfig
+from scripts.search_config import ControllerSettings, SearchConfig
 
 SETTINGS = (
     "--space rnn --data text:words.txt --reward perplexity --child.num-nodes 2 --child.hidden 4 --text.bptt 5 --threads 1 "

@@ -27,8 +27,9 @@ from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
 from scripts.build import build_search
-from scripts.presets import SearchConfig, quickstart
+from scripts.presets import quickstart
 from scripts.rank import parse_rank, run_rank
+from scripts.search_config import SearchConfig
 from scripts.weights import restore_shared_weights
 
 

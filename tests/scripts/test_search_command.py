@@ -25,9 +25,10 @@ from enas.report import retrain_comparison
 from enas.retrain import RetrainResult
 from enas.spaces.macro import MacroConfig, deepen
 from scripts.configuration import parse_search
-from scripts.presets import SearchConfig, quickstart
+from scripts.presets import quickstart
 from scripts.retrain import parse_retrain, run_retrain
 from scripts.search import new_folder, run_search
+from scripts.search_config import SearchConfig
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,9 @@ import scripts.trainings
 from enas.configs import CollapseConfig, RankingConfig, RetrainConfig
 from enas.spaces.macro import MacroConfig
 from scripts.configuration import as_yaml, to_yaml
-from scripts.presets import SearchConfig, quickstart
+from scripts.presets import quickstart
 from scripts.retrain import RetrainCommand
+from scripts.search_config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = MacroConfig(num_layers=2, filters=4)
