@@ -10,6 +10,7 @@ data; texts' networks have none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf, isnan
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -20,14 +21,15 @@ from enas.types import State
 def has_stopped_falling(losses: Sequence[float], *, window: int) -> bool:
     """Return whether the latest loss is above the lowest of those that at least `window` others lie between.
 
-    NaN is above everything, so that a network that no longer can be measured counts as one that no longer gets better.
+    NaN is infinite, so that a network that no longer can be measured counts as one that no longer gets better.
 
     Args:
         losses: of each epoch so far, in order.
         window: n of the algorithm, at least 1.
     """
-    older = losses[: -window - 1]
-    return bool(older) and not losses[-1] <= min(older)
+    known = [inf if isnan(loss) else loss for loss in losses]
+    older = known[: -window - 1]
+    return bool(older) and known[-1] > min(older)
 
 
 class WeightAverage:

@@ -13,14 +13,13 @@ def fitting(carries: Sequence[Tensor | None], count: int) -> list[Tensor | None]
     return [carries[place] if place < len(carries) else None for place in range(count)]
 
 
-def carry_unless(failed: Tensor, *, before: Tensor | None, after: Tensor | None) -> Tensor | None:
-    """Return what a step hands on: what came out of it or, where it failed, what went in; decided on the device.
+def carry_unless(failed: Tensor, carry: Tensor | None) -> Tensor | None:
+    """Return what a step hands on: what came out of it or, where it failed, zeros, as at the start; decided on the device.
+
+    What went into a step that failed may be why: handed on, it could make all steps to the end of the text fail.
 
     Args:
         failed: a boolean scalar.
-        before: what went in; None for zeros, as at the start.
-        after: what came out; None where the network carries nothing, or did not run to its end.
+        carry: what came out; None where the network carries nothing, or did not run to its end.
     """
-    if after is None:
-        return before
-    return torch.where(failed, torch.zeros_like(after) if before is None else before, after)
+    return None if carry is None else torch.where(failed, torch.zeros_like(carry), carry)

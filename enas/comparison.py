@@ -23,7 +23,7 @@ class Comparison:
         searched_mean, random_mean: means.
         searched_deviation, random_deviation: standard deviations (n - 1); NaN for n = 1.
         num_searched, num_random: how many trainings each mean is over.
-        difference: searched minus random.
+        difference: searched minus random; NaN where both are infinite.
         interval: 95 % interval of the difference (Welch); None where a side has a single value, no side has any spread, or a
             value is infinite.
         metric: what the values are of.
@@ -46,6 +46,8 @@ class Comparison:
 
     def in_words(self, subject: str = "the search") -> str:
         """Return the verdict on a subject as a sentence with its figures: of accuracies in percentage points."""
+        if math.isnan(self.difference):
+            return f"Not shown that {subject} beat random architectures: both have an infinite {self.metric.name}."
         points = self.metric.difference(self.difference)
         if self.interval is None:
             cause = "n=1" if min(self.num_searched, self.num_random) < 2 else "no spread"
@@ -137,8 +139,8 @@ def _welch_error(first: Sequence[float], second: Sequence[float]) -> tuple[float
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean (Student); None for a single value."""
-    if len(values) < 2:
+    """Return the 95 % interval of a mean (Student); None for a single value, and where one is infinite."""
+    if len(values) < 2 or not _are_finite(values):
         return None
     half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation(values) / math.sqrt(len(values))
     return float(np.mean(values)) - half, float(np.mean(values)) + half

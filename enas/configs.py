@@ -86,7 +86,8 @@ class TextConfig:
     """What a token is: a word between blanks, or a character."""
     vocabulary: int = 10_000
     """Most different tokens; the rarest of the training text beyond it become <unk>, as do all that it has once only. The Penn
-    Treebank has its own 10,000."""
+    Treebank has its own 10,000, whatever is given here. Perplexities with other vocabularies or another --split.num-train do not
+    compare."""
     bptt: int = 35
     """Tokens that back-propagation goes through: the length of a sequence."""
     random_lengths: bool = True
@@ -268,8 +269,15 @@ class ObjectiveConfig:
         weighed = () if self.cost is None else (self.cost,)
         return tuple(dict.fromkeys((*weighed, *self.limits)))
 
-    def require_reward(self, reward: str) -> None:
-        """Refuse a reward that does not fit. Raises ValueError."""
+    def require_reward(self, reward: str, *, kind: InputKind | None = None) -> None:
+        """Refuse a reward that does not fit. Raises ValueError. Args: kind: of the examples; None where that is not known."""
+        if kind == "images":
+            require(reward != "perplexity", "reward", "accuracy or cost_product with images, which have no perplexity", reward)
+        if kind == "text":
+            expected = (
+                "accuracy or perplexity with a text; cost_product weighs accuracy, and cells of the space rnn all cost the same"
+            )
+            require(reward != "cost_product", "reward", expected, reward)
         if reward != "perplexity":
             scale, default = self.perplexity_scale, type(self).perplexity_scale
             require(scale == default, "objective.perplexity_scale", f"{default} without the reward perplexity", scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,7 @@ def write_report(
     looked_up: Sequence[str] = (),
     warning: str | None = None,
     front: Sequence[str] = (),
+    data_files: Collection[str] = (),
 ) -> None:
     """Write `report.md` of a run folder: drawing, answer, tables, verdict, and what each file is.
 
@@ -101,6 +102,7 @@ def write_report(
         looked_up: lines of Markdown on what a benchmark's table says of the answer.
         warning: that the search ended with.
         front: lines of Markdown on the Pareto front of results and a cost, where the search had an objective.
+        data_files: names of what the data keep beside the network.
     """
     lines = [f"# {heading}", "", f"![the searched architecture]({ANSWER}.svg)", ""]
     metric = answer.metric
@@ -127,6 +129,7 @@ def write_report(
         "|:--|:--|",
         f"| `{ANSWER}.json` | the architecture: operations, tokens, size, how to build it |",
         f"| `{ANSWER}.safetensors` | its part of the shared weights |",
+        *(f"| `{name}` | what its inputs and outputs stand for |" for name in data_files),
         "| `architectures.jsonl` | every architecture that was run: tokens, reward, phase |",
         "| `metrics.jsonl`, `tb/` | the curves, as lines of JSON and for TensorBoard |",
         *(["| `pareto.json`, `pareto.svg`, `pareto.png` | the Pareto front |"] if front else []),

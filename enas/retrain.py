@@ -4,7 +4,8 @@ SGD with Nesterov momentum, a cosine from the largest to the smallest learning r
 augmentation with cutout, as in the authors' `scripts/cifar10_macro_final.sh`; for networks of cells also an auxiliary head and
 drop-path, as in their `scripts/cifar10_micro_final.sh`. Training is a pure function of its arguments: killed and resumed from its
 last checkpoint, taken after any step, it ends in the same bits. A step whose loss or gradient is not finite moves nothing; an
-epoch of nothing else ends the training. Where the recipe averages weights (`enas.averaging`), what is measured is their mean.
+epoch of nothing else ends the training, and so does a measurement whose loss is not finite. Where the recipe averages weights
+(`enas.averaging`), what is measured is their mean.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from enas.checkpoint import NOT_SAVED, SAVED, load_checkpoint, save_checkpoint, 
 from enas.children.base import Child
 from enas.children.batch_norm import batch_norms, read_averages, undo_averages
 from enas.children.cost import count_parameters
-from enas.children.loss import minibatch_accuracy, training_loss
+from enas.children.loss import count_and_loss, minibatch_accuracy, training_loss
 from enas.configs import Precision, RetrainConfig, require
 from enas.datasets.data import Batch, Data, Split, Stream
 from enas.devices import autocast, choose_memory_format
@@ -146,7 +147,7 @@ class Retraining:
         )
         if self.averaging is not None:
             self.averaging.take_in(failed)
-        self._carry = carry_unless(failed, before=carry, after=carried)
+        self._carry = carry_unless(failed, carried)
         self.epoch_metrics.append(torch.where(failed, torch.nan, torch.stack([loss.detach(), accuracy])))
         self.step += 1
 
@@ -162,11 +163,16 @@ class Retraining:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next step: one cosine by steps, or cosines with restarts by epochs (authors)."""
+        """The learning rate of the next step, on a minibatch of the usual size."""
+        return self._learning_rate_of(self.step)
+
+    def _learning_rate_of(self, step: int) -> float:
+        """Return a step's: from one cosine by steps, or from cosines with restarts by epochs (authors)."""
         maximum, minimum, first = self.config.learning_rate, self.config.learning_rate_min, self.config.restart_epochs
         if first is None:
-            return cosine(self.step / self.num_steps, maximum=maximum, minimum=minimum)
-        return cosine_restarts(self.epoch, maximum=maximum, minimum=minimum, first=first, factor=RESTART_FACTOR)
+            return cosine(step / self.num_steps, maximum=maximum, minimum=minimum)
+        epoch = step // self.train_stream.num_batches
+        return cosine_restarts(epoch, maximum=maximum, minimum=minimum, first=first, factor=RESTART_FACTOR)
 
     @property
     def drop_path_keep_prob(self) -> float:
@@ -196,8 +202,7 @@ class Retraining:
             with autocast(self.device, self.precision):
                 output = network(batch.inputs, self.architecture, carry=None if batch.starts_afresh else carry)
             carry = output.carry
-            loss = nn.functional.cross_entropy(output.logits.float(), batch.labels, reduction="sum")
-            sums += torch.stack([(output.logits.argmax(dim=1) == batch.labels).sum().float(), loss])
+            sums += count_and_loss(output, batch.labels)
             total += len(batch.labels)
         correct, loss_sum = sums.tolist()
         return Measured(accuracy=correct / total, loss=loss_sum / total)
@@ -218,7 +223,8 @@ class Retraining:
             on_epoch: told the training after each epoch and its measurement.
             should_stop: asked after each step; a checkpoint is then written.
 
-        Raises: Stopped where it was asked to; TrainingFailed after an epoch without a finite loss, or out of memory.
+        Raises: Stopped where it was asked to; TrainingFailed after an epoch or a measurement without a finite loss, or out of
+            memory.
         """
         if (result := read_result(folder / "result.json", architecture=self.architecture.to_json())) is not None:
             return result
@@ -289,6 +295,7 @@ class Retraining:
         measured = self.measure(self.valid_stream, should_stop=should_stop)
         if measured is None:
             return
+        self._require_finite(measured, "validation")
         self.valid_history.append({"epoch": self.epoch, "valid_accuracy": measured.accuracy, "valid_loss": measured.loss})
         if self.averaging is not None:
             self.averaging.watch([row["valid_loss"] for row in self.valid_history])
@@ -298,9 +305,15 @@ class Retraining:
             raise TrainingFailed(f"no loss of epoch {self.epoch} was a finite number: {self._description}")
         measured = self.measure(self.test_stream, should_stop=should_stop)
         if measured is not None:
+            self._require_finite(measured, "test")
             row = {"epoch": self.epoch, "train_loss": means[0]}
             valid = self.valid_history[-1] if self._is_in(self.valid_history) else {}
             self.history.append({**row, "test_accuracy": measured.accuracy, "test_loss": measured.loss, **valid})
+
+    def _require_finite(self, measured: Measured, split: str) -> None:
+        """Refuse a network that has diverged: its accuracy would be that of guessing, its perplexity no number."""
+        if not math.isfinite(measured.loss):
+            raise TrainingFailed(f"the {split} loss is not a finite number: {self._description}")
 
     def _epoch_means(self) -> tuple[float, float] | None:
         """Return mean loss (nats) and accuracy over the latest epoch's steps that did not fail; None where all did."""
@@ -310,7 +323,7 @@ class Retraining:
 
     def _epoch_scalars(self) -> dict[str, float]:
         """Return the curves' values at the end of an epoch, accuracies and errors as fractions; waits for the device."""
-        values: dict[str, float] = {"train/lr": self.optimizer.param_groups[0]["lr"]}  # of the epoch's last step
+        values: dict[str, float] = {"train/lr": self._learning_rate_of(self.step - 1)}
         if (means := self._epoch_means()) is not None:
             values |= {"train/loss": means[0], "train/accuracy": means[1]}
         if self.config.drop_path_keep_prob < 1:

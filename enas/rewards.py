@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from enas.configs import CostName, ObjectiveConfig
+from enas.configs import CostName, InputKind, ObjectiveConfig
 from enas.types import Evaluation, FloatArray
 
 Reward = Callable[[Evaluation], FloatArray]
@@ -72,12 +72,11 @@ class InversePerplexity:
 
 
 def _inverse_perplexity(objective: ObjectiveConfig) -> Reward:
-    objective.require_reward("perplexity")
     return InversePerplexity(scale=objective.perplexity_scale)
 
 
 def _accuracy_alone(objective: ObjectiveConfig) -> Reward:
-    objective.require_reward("accuracy")
+    del objective
     return accuracy
 
 
@@ -126,15 +125,16 @@ def _cost_of(evaluation: Evaluation, name: CostName) -> FloatArray:
     return evaluation.costs[name]
 
 
-def make_reward(name: str, objective: ObjectiveConfig | None = None) -> Reward:
+def make_reward(name: str, objective: ObjectiveConfig | None = None, *, kind: InputKind | None = None) -> Reward:
     """Return a reward by its name.
 
-    Args: objective: what is weighed and limited; None for accuracy alone.
-    Raises: ValueError for an unknown name and for an objective that does not fit it.
+    Args: objective: what is weighed and limited; None for accuracy alone. kind: of the examples; None where that is not known.
+    Raises: ValueError for an unknown name, and for an objective or examples that do not fit it.
     """
     if name not in REWARDS:
         raise ValueError(f"reward: expected one of {', '.join(REWARDS)}, got {name!r}")
     objective = objective or ObjectiveConfig()
+    objective.require_reward(name, kind=kind)
     reward = REWARDS[name](objective)
     return LimitedReward(reward=reward, limits=objective.limits) if objective.limits else reward
 

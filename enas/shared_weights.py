@@ -28,7 +28,7 @@ from enas.children.batch_norm import (
     twice_differentiable,
     undo_averages,
 )
-from enas.children.loss import minibatch_accuracy, training_loss
+from enas.children.loss import count_and_loss, minibatch_accuracy, training_loss
 from enas.configs import Precision, SharedConfig
 from enas.datasets.data import Batch, Data, Split, Stream, even_chunk
 from enas.devices import autocast, choose_memory_format
@@ -150,9 +150,9 @@ class SharedWeights:
             results.append(self._accumulate_gradient(run, batch, weight=weight, what=partial(describe, self.space, architecture)))
         losses, accuracies, carried = zip(*results, strict=True)
         loss, accuracy = torch.stack(losses), torch.stack(accuracies)
-        learning_rate = self.learning_rate * batch.rate
-        grad_norm, failed = self._move(loss, averages, learning_rate=learning_rate)
-        self._carries = [carry_unless(failed, before=old, after=new) for old, new in zip(carries, carried, strict=True)]
+        learning_rate = self.learning_rate
+        grad_norm, failed = self._move(loss, averages, learning_rate=learning_rate * batch.rate)
+        self._carries = [carry_unless(failed, carry) for carry in carried]
         return TrainMetrics(loss=loss, accuracy=accuracy, grad_norm=grad_norm, failed=failed, learning_rate=learning_rate)
 
     def _move(self, losses: Tensor, averages: Tensor, *, learning_rate: float) -> tuple[Tensor, Tensor]:
@@ -184,8 +184,8 @@ class SharedWeights:
         run = partial(self.child.forward_mixture, batch.inputs, mixture, relaxation.active, generator=generator)
         loss, accuracy, _ = self._accumulate_gradient(run, batch, weight=1.0, what=self._name_mixture)
         gradient = torch.zeros_like(mixture) if mixture.grad is None else mixture.grad
-        learning_rate = self.learning_rate * batch.rate
-        grad_norm, failed = self._move(loss + 0 * gradient.sum(), averages, learning_rate=learning_rate)
+        learning_rate = self.learning_rate
+        grad_norm, failed = self._move(loss + 0 * gradient.sum(), averages, learning_rate=learning_rate * batch.rate)
         return MixtureMetrics(
             loss=loss,
             accuracy=accuracy,
@@ -328,12 +328,12 @@ class SharedWeights:
         totals, num_examples = torch.zeros(len(architectures), 2, device=self.device), 0
         carries: list[Tensor | None] | None = None
         for batch in batches:
+            before, carries = None if batch.starts_afresh else carries, []
             with autocast(self.device, self.precision):
-                outputs = self.child.evaluate_many(batch.inputs, architectures, carries=None if batch.starts_afresh else carries)
-            carries = [output.carry for output in outputs]
-            for total, output in zip(totals, outputs, strict=True):
-                loss = nn.functional.cross_entropy(output.logits.float(), batch.labels, reduction="sum")
-                total += torch.stack([(output.logits.argmax(dim=1) == batch.labels).sum().float(), loss])
+                outputs = self.child.evaluate_many(batch.inputs, architectures, carries=before)
+                for total, output in zip(totals, outputs, strict=True):  # each runs when its turn comes
+                    carries.append(output.carry)
+                    total += count_and_loss(output, batch.labels)
             num_examples += len(batch.labels)
         return totals, num_examples
 

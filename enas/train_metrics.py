@@ -17,7 +17,7 @@ class TrainMetrics:
         accuracy: float (M,), fraction of the training minibatch that each path got right.
         grad_norm: scalar, L2 norm of the gradient before clipping.
         failed: boolean scalar: a loss or the norm was not finite, so the step moved nothing.
-        learning_rate: of this step.
+        learning_rate: of this step, but for the factor that a text's minibatch has by its length (`Batch.rate`).
     """
 
     loss: Tensor

@@ -1,10 +1,11 @@
 """What a step of the environments does in each phase; the single and the vector environment share it.
 
 `shared`: one training step of the shared weights on the given paths; the reward is the accuracy on the training minibatch (no
-validation forward). `controller`: the weights are frozen; the reward comes from validation minibatches. `both`: train, then
-measure, for RL libraries that know no phases. In each of them an architecture whose loss or gradient is not finite, or that does
-not fit in memory, gets the reward `FLOOR`; loss and gradient norm in the info say so (see `enas.failures`). One over a hard limit
-is measured all the same, and gets `FLOOR` too: what it would have reached shows what the limit costs.
+validation forward), of a text, too: the loss of a step holds penalties, which no perplexity has. `controller`: the weights are
+frozen; the reward comes from validation minibatches. `both`: train, then measure, for RL libraries that know no phases. In each
+of them an architecture whose loss or gradient is not finite, or that does not fit in memory, gets the reward `FLOOR`; loss and
+gradient norm in the info say so (see `enas.failures`). One over a hard limit is measured all the same, and gets `FLOOR` too: what
+it would have reached shows what the limit costs.
 """
 
 from __future__ import annotations

@@ -134,5 +134,6 @@ def make_env(
         seed=seed,
         device=device,
     )
-    rewards = make_reward(reward or DEFAULTS[weights.child_config.reads].reward, goal)
+    kind = weights.child_config.reads
+    rewards = make_reward(reward or DEFAULTS[kind].reward, goal, kind=kind)
     return SharedWeightEnv(weights, reward=rewards, phase=phase, meter=make_meter(weights, goal), render_mode=render_mode)

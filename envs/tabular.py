@@ -220,4 +220,4 @@ def _table_reward(name: str, values: Mapping[str, Any] | None) -> Reward:
     objective = make_objective(values)
     if "latency" in objective.costs:
         raise ValueError("objective: expected flops or parameters, since a table holds no latencies, got latency")
-    return make_reward(name, objective)
+    return make_reward(name, objective, kind="images")

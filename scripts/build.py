@@ -342,7 +342,9 @@ def _record_candidates(run: Run, candidates: list[Candidate]) -> None:
         )
         for offset, candidate in enumerate(candidates)
     )
-    values = [candidate.valid(metric) for candidate in candidates if candidate.failure is None]
-    if values:  # the first candidate is the answer
-        metrics = {"derive/best": values[0], "derive/mean": sum(values) / len(values)}
+    known = [candidate for candidate in candidates if candidate.failure is None]
+    if known:  # the first candidate is the answer
+        losses, accuracies = ([getattr(one, f"valid_{name}") for one in known] for name in ("loss", "accuracy"))
+        mean = metric.of(accuracy=sum(accuracies) / len(known), loss=sum(losses) / len(known))
+        metrics = {"derive/best": known[0].valid(metric), "derive/mean": mean}
         run.tracker.scalars(metrics, step=step)

@@ -95,7 +95,11 @@ def default_config(values: Mapping[str, Any]) -> SearchConfig:
     space = values.get("space", default.space)
     if space not in list(SPACES):
         raise ValueError(f"--space: expected one of {', '.join(SPACES)}, got {space!r}")
-    return default if space == default.space else replace(default, space=space, child=SPACES[space]())
+    if space == default.space:
+        return default
+    child = SPACES[space]()
+    reward = default.reward if child.reads == default.child.reads else "accuracy"  # which any data have
+    return replace(default, space=space, child=child, reward=reward)
 
 
 def parse_flags(kind: type[ConfigT], default: ConfigT, arguments: Sequence[str]) -> ConfigT:
@@ -206,6 +210,14 @@ def load_other(flag: str, run_dir: Path) -> SearchConfig:
 def has_checkpoint(run_dir: Path) -> bool:
     """Whether a folder holds a checkpoint, the newest or the one before it, intact or not."""
     return any(run_dir.glob("checkpoint*.pt"))
+
+
+def filled(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings, those that are missing with their defaults."""
+    return {
+        name: filled(defaults[name], value or {}) if isinstance(defaults.get(name), dict) else value
+        for name, value in {**defaults, **values}.items()
+    }
 
 
 def forbidden_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -95,7 +95,15 @@ def retrain_and_report(run: Run, answer: Answer, console: Console, stop: StopReq
     warning = " ".join(filter(None, (broken, run.search.collapse.warning))) or None
     front = front_lines(json.loads((run.folder / FRONT_FILE).read_text(encoding="utf-8"))) if run.meter is not None else []
     write_report(
-        run.folder, heading=heading, answer=answer, rows=rows, verdict=verdict, looked_up=lines, warning=warning, front=front
+        run.folder,
+        heading=heading,
+        answer=answer,
+        rows=rows,
+        verdict=verdict,
+        looked_up=lines,
+        warning=warning,
+        front=front,
+        data_files=run.data.files(),
     )
     if broken is not None:
         raise SearchFailed(broken)

@@ -91,10 +91,11 @@ def enas_ptb() -> SearchConfig:
     """Return the authors' search for a recurrent cell on the Penn Treebank (`enas_lm/src/search.py` in google-research).
 
     That code replaced the one of the paper, which its authors call wrong. Departures: weight decay is of all weights in a step
-    and of their squares (theirs is of the sampled matrices but for the first, and of the fourth powers, w^4 / 2); the entropy is
-    the true one (theirs that of the sampled choice alone); cells have 8 nodes, as the one they publish (their flag says 9);
-    sequences' lengths as in `enas.datasets.random_lengths`. The answer is retrained at the search's own width;
-    `retrain --preset enas-ptb-final` is the authors' final recipe.
+    and of their squares (theirs is of the sampled matrices but for the first, and of the fourth powers, w^4 / 2), and comes after
+    the gradient is clipped (they clip the gradient with the penalty in it); the entropy is the true one (theirs that of the
+    sampled choice alone); cells have 8 nodes, as the one they publish (their flag says 9); sequences' lengths as in
+    `enas.datasets.random_lengths`. The answer is retrained at the search's own width; `retrain --preset enas-ptb-final` is the
+    authors' final recipe.
     """
     return SearchConfig(
         preset="enas-ptb",

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig, TextConfig, require
@@ -21,7 +22,7 @@ from enas.datasets.source import Looks
 from enas.published import PUBLISHED
 from enas.spaces.base import ChildConfig
 from scripts.architectures import StoredArchitecture, not_understood, read_architecture
-from scripts.configuration import as_yaml, check_data, first_flag, parse_flags, read_config
+from scripts.configuration import as_yaml, check_data, filled, first_flag, parse_flags, read_config
 from scripts.ending import run_command
 from scripts.folders import locked
 from scripts.presets import quickstart, rnn_small
@@ -30,6 +31,7 @@ from scripts.stopping import StopRequest
 
 RETRAIN_FILE = "retrain.yaml"
 _NOT_SAVED = ("run_dir", "device", "count_only")
+_SECTIONS = ("child", "retrain", "split", "text", "augment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,8 @@ class RetrainCommand:
     """Complete recipe that the other flags change, its data set included: enas-macro-final, enas-micro-final,
     enas-ptb-final; None for the settings of the architecture's run, or quickstart's, or rnn-small's for a recurrent cell."""
     count_only: bool = False
-    """Whether to stop once the size of the network is printed; needs no images where the data set's are known."""
+    """Whether to stop once the size of the network is printed; needs no data where those of the data set are known, as those of
+    cifar10 and of the Penn Treebank are."""
     space: str = "macro"
     """Search space of the architecture; only for a text, since the others tell."""
     data: str = "digits"
@@ -100,8 +103,12 @@ def parse_retrain(arguments: Sequence[str]) -> tuple[RetrainCommand, StoredArchi
     if text is None:
         raise not_understood("nothing")
     require(command.retrain.epochs >= 1, "--retrain.epochs", "at least 1", command.retrain.epochs)
-    sizes = check_data(command)
-    command.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
+    stand_in, random = command.child.stand_in, command.retrain.random
+    expected = f"0 with --child.cell {stand_in}, the same network for every architecture"
+    require(stand_in is None or random == 0, "--retrain.random", expected, random)
+    if not command.count_only:  # which needs no examples
+        sizes = check_data(command)
+        command.retrain.require_examples(num_train=sizes.train, num_valid=sizes.valid, unit=sizes.unit)
     return command, stored
 
 
@@ -189,23 +196,26 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     recipe.training(architecture, 0)  # raises for a recipe that doesn't fit the data, before the folder is claimed
     with _claimed(command):
         stop.hint = "go on with the same command"
+        name = command.child.stand_in or "architecture"
         with stop.deferred():
-            rows = train_all(recipe, architecture, command.run_dir, console, name="architecture", should_stop=stop)
-        print_rows(rows, subject="the architecture")
+            rows = train_all(recipe, architecture, command.run_dir, console, name=name, should_stop=stop)
+        print_rows(rows, subject=f"the {name}")
 
 
 def print_size(command: RetrainCommand, architecture: Any, looks: Looks) -> None:
     """Print what the network costs and, for a published architecture, what was published and of which network.
 
-    That may be another one: `--child` chooses width, depth and whose final network.
+    That may be another one: `--child` chooses width, depth and whose final network. Nothing was published of a network that is
+    built in the architecture's place.
     """
     from enas.children.cost import measure_cost
 
+    command.child.require_inputs(looks.kind, data=command.data)
     cost = measure_cost(command.child, architecture, **looks._asdict())
     auxiliary = f" (+ {cost.auxiliary:,} of the auxiliary head while training)" if cost.auxiliary else ""
     one = {"images": "image", "text": "token"}[command.child.reads]
     lines = [f"{cost.parameters:,} parameters{auxiliary}, {cost.flops:,} multiply-adds for one {one}"]
-    if command.architecture in PUBLISHED:
+    if command.architecture in PUBLISHED and command.child.stand_in is None:
         published = PUBLISHED[command.architecture]
         parameters, results = (
             ", ".join(figure.in_words() for figure in figures) for figures in (published.parameters, published.test_results)
@@ -223,7 +233,7 @@ def _claimed(command: RetrainCommand) -> Iterator[None]:
     values: dict[str, Any] = {name: value for name, value in asdict(command).items() if name not in _NOT_SAVED}
     file, text = command.run_dir / RETRAIN_FILE, as_yaml(values)
     holds_others = command.run_dir.is_dir() and any(command.run_dir.iterdir())
-    if as_yaml(read_config(file)) != text if file.exists() else holds_others:
+    if _read_claim(file, command) != yaml.safe_load(text) if file.exists() else holds_others:
         raise ValueError(f"--run-dir: expected a new folder or that of the same command, got {command.run_dir}")
     try:
         command.run_dir.mkdir(parents=True, exist_ok=True)
@@ -232,6 +242,12 @@ def _claimed(command: RetrainCommand) -> Iterator[None]:
     with locked(command.run_dir, flag="--run-dir"):
         write_atomically(file, text)
         yield
+
+
+def _read_claim(file: Path, command: RetrainCommand) -> dict[str, Any]:
+    """Return the settings of a folder's command; those that an earlier version did not know yet have their default."""
+    defaults = {name: asdict(type(getattr(command, name))()) for name in _SECTIONS}
+    return filled(yaml.safe_load(as_yaml(defaults)), read_config(file))
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def enas_ptb_final() -> RetrainPreset:
 
     The regularisers are those of their code: it has no penalty on how fast states change. (Weight decay is twice theirs, whose
     penalty has no factor 1/2.) Departures: weights decay after the gradient is clipped, not as a part of it; sequences' lengths
-    as in `enas.datasets.random_lengths`; a step that is not finite is left out (theirs goes back to the last checkpoint).
+    as in `enas.datasets.random_lengths`; a step that is not finite is left out (theirs goes back to the last checkpoint); the
+    test text is read in ten rows (theirs in one), each of which starts from an empty state.
     """
     return RetrainPreset(
         space="rnn",

@@ -118,7 +118,7 @@ class SearchConfig:
         """Refuse values out of range."""
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
-        self.objective.require_reward(self.reward)
+        self.objective.require_reward(self.reward, kind=self.child.reads)
         self._check_schedule()
         self._check_strategy()
         require(self.threads is None or self.threads >= 1, "threads", "at least 1", self.threads)

@@ -19,7 +19,7 @@ from enas.configs import AugmentConfig, ObjectiveConfig, RetrainConfig, SplitCon
 from enas.metrics import METRICS, MetricName
 from enas.published import PUBLISHED
 from enas.spaces import SPACES
-from scripts.configuration import CONFIG_FILE, as_yaml, read_config
+from scripts.configuration import CONFIG_FILE, as_yaml, filled, read_config
 from scripts.retrain import RETRAIN_FILE
 from scripts.search_config import SearchConfig
 
@@ -134,25 +134,17 @@ def _searched(folder: Path, values: Mapping[str, Any]) -> Origin:
     strategy = values.get("strategy", "enas")
     settings = {name: values.get(name) for name in _OF_THE_SEARCH}
     settings["controller"] = {strategy: (values.get("controller") or {}).get(strategy)}
-    settings["objective"] = _filled(asdict(ObjectiveConfig()), values.get("objective") or {})
+    settings["objective"] = filled(asdict(ObjectiveConfig()), values.get("objective") or {})
     name = f"{strategy}, paths: {values.get('paths', 'controller')}"
     return Origin(name=name, search=_identity(values), settings=settings, folder=folder.resolve())
 
 
 def _identity(values: Mapping[str, Any]) -> str:
     """Return what a search follows from, its seed included, as text that is the same for the same search."""
-    settings = _filled({**asdict(SearchConfig()), "child": _child_of(values)}, values)
+    settings = filled({**asdict(SearchConfig()), "child": _child_of(values)}, values)
     settings["controller"] = settings["controller"].get(settings["strategy"])
     del settings["schedule"]["checkpoint_minutes"]
     return json.dumps({name: settings[name] for name in settings if name not in _NOT_OF_THE_SEARCH}, sort_keys=True, default=str)
-
-
-def _filled(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings, every one named."""
-    return {
-        name: _filled(defaults[name], value or {}) if isinstance(defaults.get(name), dict) else value
-        for name, value in {**defaults, **values}.items()
-    }
 
 
 def _given(architecture: str) -> Origin:

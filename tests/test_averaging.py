@@ -31,6 +31,9 @@ def first_start(losses: list[float], n: int) -> int | None:
         ([4.0, 2.0, 3.0, 2.5], 1, True),
         ([4.0, 2.0, 3.0, 2.5], 2, False),
         ([4.0, 2.0, math.nan], 1, True),
+        ([2.0, math.nan, 2.5, 3.0], 1, True),
+        ([math.nan, 2.0, 2.5, 1.9], 1, False),
+        ([math.nan, 2.0, 1.9], 1, False),
         ([4.0], 5, False),
     ],
 )

@@ -108,7 +108,12 @@ def test_interval_that_touches_zero_shows_nothing(interval, verdict):
         ((96.0, 97.0, 98.0), (90.0, 91.0, 92.0), "no", "The search did worse than random architectures: +6.00 in perplexity"),
         ((90.0, 95.0), (90.0, 94.0), "not shown", "Not shown that the search beat random architectures: +0.50 in perplexity"),
         ((math.inf, 90.0), (80.0, 81.0), "not shown", "+inf in perplexity, but an infinite perplexity gives no interval."),
-        ((math.inf,), (math.inf,), "not shown", "random architectures: - in perplexity, but an infinite perplexity"),
+        (
+            (math.inf,),
+            (math.inf,),
+            "not shown",
+            "Not shown that the search beat random architectures: both have an infinite perplexity.",
+        ),
     ],
 )
 def test_lower_perplexities_are_better(searched, random, verdict, words):
@@ -121,6 +126,7 @@ def test_infinite_values_have_neither_spread_nor_interval():
     values = (1.0, math.inf, math.inf)
     assert not has_spread(values)
     assert math.isnan(deviation(values))
+    assert mean_interval(values) is None
     assert welch_interval(values, FIRST) is welch_interval(FIRST, values) is welch_p_value(values, FIRST) is None
 
 

@@ -159,6 +159,15 @@ def test_file_that_is_no_answer_is_refused_by_name(content, message, tmp_path):
         assert str(caught.value).startswith(f"{file}: ")
 
 
+def test_answer_of_before_there_were_texts_is_read(folder, images):
+    with torch.no_grad():
+        expected = load_derived(folder)(fractions(images))
+    network = read_answer(folder)["network"]
+    change(folder, network={**{name: network[name] for name in network if name != "input_shape"}, "image_shape": [1, 8, 8]})
+    with torch.no_grad():
+        assert torch.equal(load_derived(folder)(fractions(images)), expected)
+
+
 def change(folder: Path, **changes: Any) -> None:
     file = folder / "best_architecture.json"
     file.write_text(json.dumps({**read_answer(folder), **changes}))

@@ -15,12 +15,12 @@ from PIL import Image
 
 from enas.configs import ScheduleConfig
 from enas.spaces.nasbench201 import OPERATIONS
-from scripts.build import build_search
+from scripts.build import build_search, derive_answer
 from scripts.compare import parse_compare
 from scripts.configuration import parse_search
 from scripts.convert_nasbench import parse_convert
 from scripts.evaluate import parse_evaluate
-from scripts.presets import nasbench201
+from scripts.presets import nasbench201, rnn_small
 from scripts.rank import parse_rank
 from scripts.retrain import parse_retrain
 from scripts.summarise import parse_summarise
@@ -65,6 +65,7 @@ def test_every_picture_is_there() -> None:
 
 def test_nothing_is_left_to_fill_in() -> None:
     assert "@@" not in README
+    assert not re.findall(r"^[A-Z0-9]{5,}$", README, flags=re.MULTILINE)
 
 
 def write_table(file: Path) -> None:
@@ -94,6 +95,34 @@ def search_on_a_table(folder: Path) -> None:
         run.search.run()
 
 
+def write_texts(folder: Path) -> None:
+    """Write a Penn Treebank and a book of no meaning, as large as the README's commands need."""
+    words = [f"w{number}" for number in np.random.default_rng(0).integers(50, size=20_000)]
+    text = "\n".join(" ".join(words[start : start + 10]) for start in range(0, len(words), 10)) + "\n"
+    (folder / "ptb").mkdir()
+    for split in ("train", "valid", "test"):
+        (folder / "ptb" / f"ptb.{split}.txt").write_text(text, encoding="utf-8")
+    (folder / "book.txt").write_text(text, encoding="utf-8")
+
+
+def search_on_a_text(folder: Path) -> None:
+    """Search a recurrent cell for a moment, as the README's runs on the Penn Treebank are found."""
+    preset = rnn_small()
+    config = replace(
+        preset,
+        data="ptb:ptb",
+        epochs=1,
+        child=replace(preset.child, hidden=2),
+        shared=replace(preset.shared, steps_per_epoch=1),
+        schedule=ScheduleConfig(controller_steps=1, architectures_per_step=2),
+        text=replace(preset.text, vocabulary=10_000, bptt=35),
+        split=replace(preset.split, num_train=5_000),
+    )
+    with build_search(config, folder) as run:
+        run.search.run()
+        derive_answer(run)
+
+
 @pytest.mark.slow
 def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -110,12 +139,14 @@ def test_python_runs_and_commands_parse(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(900):
             Image.new("L", (70, 64)).save(tmp_path / "photos" / name / f"{number}.png")
+    write_texts(tmp_path)
     few = np.zeros((50_000, 1, 1, 3), dtype=np.uint8)
     np.savez("cifar10.npz", x_train=few, y_train=np.arange(50_000) % 10, x_test=few[:20], y_test=np.arange(20) % 10)
     for flags in commands("search"):
         assert parse_search(flags).epochs >= 1
     for flags in commands("summarise"):
         assert len(parse_summarise(flags).runs) >= 3
+    search_on_a_text(tmp_path / "runs" / "ptb-enas-0")
     layers = [" ".join(["0"] + ["1"] * layer) for layer in range(12)]
     (tmp_path / "arc.txt").write_text("\n".join(layers), encoding="utf-8")
     for flags in commands("retrain"):

@@ -126,6 +126,13 @@ def test_report_of_a_text_is_in_its_words(tmp_path):
     assert "error" not in text
 
 
+def test_report_names_the_files_of_the_data_where_there_are_some(tmp_path):
+    for files in ((), ("vocabulary.json",)):
+        write_report(tmp_path, heading="x", answer=TEXT_ANSWER, rows=[], verdict=None, data_files=files)
+        text = (tmp_path / "report.md").read_text(encoding="utf-8")
+        assert text.count("| `vocabulary.json` | what its inputs and outputs stand for |\n") == len(files)
+
+
 def test_report_holds_answer_table_verdict_and_files(tmp_path):
     rows = [Row(name="searched", results=[result(0.9)]), Row(name="random", results=[result(0.8), result(0.84)])]
     write_report(tmp_path, heading="enas on digits", answer=ANSWER, rows=rows, verdict="Not shown.")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,8 +20,9 @@ from enas.configs import Precision, RetrainConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.images import ImageData, ImageSplit
 from enas.errors import Stopped, TrainingFailed
+from enas.metrics import METRICS
 from enas.retrain import Retraining
-from enas.retrain_result import RetrainResult
+from enas.retrain_result import Measured, RetrainResult
 from enas.spaces.base import ChildConfig
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
@@ -206,10 +208,44 @@ def test_step_whose_loss_is_not_finite_moves_nothing(make, monkeypatch):
     assert [step.isfinite().tolist() for step in training.epoch_metrics] == [[True, True], [False, False]]
 
 
-def test_training_without_a_finite_loss_ends_with_the_architecture_named(make, tmp_path):
-    training = make(learning_rate=1e38, grad_clip=None)
-    with pytest.raises(TrainingFailed, match=r"no loss of epoch \d was a finite number: macro architecture 0 / 4 1 / 1 0 1"):
+def test_training_without_a_finite_loss_ends_with_the_architecture_named(make, tmp_path, monkeypatch):
+    training = make()
+    batch = training.train_stream.batch
+    monkeypatch.setattr(training.train_stream, "batch", lambda step: replace(batch(step), inputs=batch(step).inputs / 0))
+    with pytest.raises(TrainingFailed, match="no loss of epoch 1 was a finite number: macro architecture 0 / 4 1 / 1 0 1"):
         training.run(tmp_path)
+
+
+def test_training_that_diverges_ends_with_the_architecture_named(make, tmp_path):
+    with pytest.raises(TrainingFailed, match=r"^the test loss is not a finite number: macro architecture 0 / 4 1 / 1 0 1"):
+        make(learning_rate=1e38, grad_clip=None).run(tmp_path)
+
+
+@pytest.mark.parametrize(("split", "use_valid"), [("test", True), ("validation", False)])
+def test_network_that_diverges_in_its_last_step_has_failed(split, use_valid, make, tmp_path):
+    training = make(epochs=1, use_valid=use_valid)
+    step = training.train_step
+
+    def poison() -> None:
+        step()
+        if training.step == training.num_steps:
+            nn.init.constant_(next(training.child.parameters()), torch.nan)
+
+    training.train_step = poison
+    with pytest.raises(TrainingFailed, match=f"^the {split} loss is not a finite number: macro architecture 0 / 4 1 / 1 0 1"):
+        training.run(tmp_path)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_loss_that_is_finite_but_no_perplexity_is_kept_as_it_is(make, tmp_path, monkeypatch):
+    training = make(epochs=1)
+    training.metric = METRICS["perplexity"]
+    monkeypatch.setattr(training, "measure", lambda stream, *, should_stop: Measured(accuracy=0.1, loss=800.0))
+    result = training.run(tmp_path)
+    assert result.test_value == math.inf
+    text = (tmp_path / "result.json").read_text()
+    assert json.loads(text)["result"]["test_loss"] == 800.0
+    assert "Infinity" not in text
 
 
 def test_finished_training_is_read_back(make, tmp_path):

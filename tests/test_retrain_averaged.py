@@ -149,7 +149,7 @@ def test_result_of_before_validation_data_were_measured_is_read(tmp_path):
     old = {"test_accuracy": 0.5, "best_test_accuracy": 0.6, "train_loss": 1.0, "parameters": 3, "seed": 4}
     (tmp_path / "result.json").write_text(json.dumps({"result": old, "history": [], "architecture": {}}))
     assert read_result(tmp_path / "result.json", architecture={}) == RetrainResult(**old)
-    assert RetrainResult(**old).valid is None
+    assert (RetrainResult(**old).test_value, RetrainResult(**old).valid_value) == (0.5, None)
 
 
 def test_averaging_without_validation_data_of_its_own_is_refused(make, images):

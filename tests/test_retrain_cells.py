@@ -47,9 +47,9 @@ def test_dropped_paths_change_the_training_and_no_measurement(make):
     for training in (kept, dropped):
         train_epoch(training)
     assert not torch.equal(torch.stack(kept.epoch_metrics), torch.stack(dropped.epoch_metrics))
-    accuracy = dropped.measure()
+    measured = dropped.measure(dropped.test_stream)
     dropped.child.drop_path_keep_prob = 1.0
-    assert dropped.measure() == accuracy
+    assert dropped.measure(dropped.test_stream) == measured
 
 
 def test_auxiliary_head_is_trained_with_its_weight_and_is_no_part_of_the_networks_size(make, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -163,25 +164,24 @@ def spoil(shared: SharedWeights, monkeypatch: pytest.MonkeyPatch, change: Callab
 
 
 @pytest.mark.parametrize("done", [0, 2])
-def test_step_without_a_finite_loss_moves_nothing_and_carries_what_went_in(done, make, monkeypatch):
+def test_step_without_a_finite_loss_moves_nothing_and_hands_on_nothing(done, make, monkeypatch):
     shared = make()
     train(shared, done)
-    weights, carries, (first, second) = weights_of(shared), list(shared._carries), draw(shared, 2, seed=3)
+    weights, (first, second) = weights_of(shared), draw(shared, 2, seed=3)
     broken = shared.space.decode(first)
     with monkeypatch.context() as patch:
         nan = Output(logits=torch.full((10 * BPTT, 6), torch.nan, requires_grad=True), carry=torch.full((10, 5), torch.nan))
         spoil(shared, patch, lambda architecture, output: nan if architecture == broken else output)
         assert shared.train_step(average(np.stack([first, second]))).failed
     assert are_equal(weights, weights_of(shared))
-    carries = carries or [torch.zeros(10, 5)] * 2
-    assert all(map(torch.equal, shared._carries, carries))
+    assert [carry.tolist() for carry in shared._carries] == [torch.zeros(10, 5).tolist()] * 2
     assert all(result.isfinite().all() for result in train(shared, 2))
 
 
-def test_path_that_does_not_fit_in_memory_carries_what_went_in(make, monkeypatch):
+def test_step_with_a_path_that_does_not_fit_in_memory_hands_on_nothing(make, monkeypatch):
     shared = make()
     train(shared, 2)
-    weights, carries, (first, second) = weights_of(shared), list(shared._carries), draw(shared, 2, seed=3)
+    weights, (first, second) = weights_of(shared), draw(shared, 2, seed=3)
     large = shared.space.decode(second)
 
     def refuse(architecture: Any, output: Output) -> Output:
@@ -196,8 +196,34 @@ def test_path_that_does_not_fit_in_memory_carries_what_went_in(make, monkeypatch
         with pytest.warns(RuntimeWarning, match="out of memory, not measured: rnn architecture"):
             evaluation = shared.evaluate([shared.space.decode(first), large])
     assert are_equal(weights, weights_of(shared))
-    assert all(map(torch.equal, shared._carries, carries))
+    assert torch.equal(shared._carries[0], torch.zeros(10, 5))
+    assert shared._carries[1] is None
     assert np.isfinite(evaluation.loss).tolist() == [True, False]
+
+
+def test_state_from_which_every_step_fails_is_not_handed_on(make):
+    shared = make()
+    train(shared, 1)
+    shared._carries[0].fill_(torch.nan)
+    tokens = draw(shared, 2)
+    assert [bool(shared.train_step(average(tokens)).failed) for _ in range(2)] == [True, False]
+
+
+def test_architectures_are_scored_one_by_one(make, monkeypatch):
+    shared = make(reward_batch="shared")
+    alive: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def watch(_: Any, output: Output) -> Output:
+        nonlocal most
+        alive.append(weakref.ref(output.logits))
+        most = max(most, sum(logits() is not None for logits in alive))
+        return output
+
+    spoil(shared, monkeypatch, watch)
+    shared.evaluate(members(shared, 6))
+    assert len(alive) == 6
+    assert most == 2  # the one that is scored, until the next one is there
 
 
 def test_learning_rate_goes_with_the_length_of_the_sequence(make):
@@ -207,8 +233,8 @@ def test_learning_rate_goes_with_the_length_of_the_sequence(make):
         before = {name: value.detach().clone() for name, value in shared.child.named_parameters()}
         length = shared.train_stream.batch(step).inputs.shape[1]
         metrics = shared.train_step(average(draw(shared, 2, seed=step)))
-        assert metrics.learning_rate == 0.5 * length / BPTT
-        rates.add(metrics.learning_rate)
+        assert metrics.learning_rate == 0.5
+        rates.add(length / BPTT)
         for name, value in shared.child.named_parameters():
             moved = 0 if value.grad is None else 0.5 * length / BPTT * value.grad
             torch.testing.assert_close(value.detach(), before[name] - moved, rtol=1e-5, atol=1e-7)

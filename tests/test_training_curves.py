@@ -58,6 +58,7 @@ def test_curves_hold_each_epoch_and_each_measurement(make, tmp_path):
         "train/drop_path_keep_prob": [(epoch, 1 - 0.5 * epoch / 21) for epoch in epochs],
         "test/accuracy": [(row["epoch"], row["test_accuracy"]) for row in training.history],
         "test/error": [(row["epoch"], 1 - row["test_accuracy"]) for row in training.history],
+        "test/loss": [(row["epoch"], row["test_loss"]) for row in training.history],
     }
     assert curves.keys() == expected.keys()
     for tag, points in expected.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,14 +89,16 @@ class Child(nn.Module, ABC):
 
     def evaluate_many(
         self, x: Tensor, architectures: Sequence[Any], *, carries: Sequence[Tensor | None] | None = None
-    ) -> list[Output]:
+    ) -> Iterable[Output]:
         """Run several architectures on the same batch; a child may override this with a grouped computation.
+
+        By default each runs when its output is asked for, so that nobody has to hold the logits of all.
 
         Args: carries: of each architecture, see `forward`; None at the start.
         """
         if carries is None:
-            return [self(x, architecture) for architecture in architectures]
-        return [self(x, one, carry=carry) for one, carry in zip(architectures, carries, strict=True)]
+            return (self(x, architecture) for architecture in architectures)
+        return (self(x, one, carry=carry) for one, carry in zip(architectures, carries, strict=True))
 
     def example(self, count: int, *, input_shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Return random inputs, as `forward` takes them, for counting and timing: images, of which each is one example.

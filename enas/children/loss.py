@@ -1,7 +1,8 @@
-"""What training descends for one path, in a supernet and from scratch alike."""
+"""What training descends for one path and what measurements add up, in a supernet and from scratch alike."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,3 +29,9 @@ def training_loss(output: Output, labels: Tensor, *, aux_weight: float) -> Tenso
 def minibatch_accuracy(output: Output, labels: Tensor) -> Tensor:
     """Return the fraction of a minibatch that the logits get right, a float scalar on the device. labels: int64 (B,)."""
     return (output.logits.detach().argmax(dim=1) == labels).float().mean()
+
+
+def count_and_loss(output: Output, labels: Tensor) -> Tensor:
+    """Return how many labels the logits get right and the sum of the cross-entropies, nats, float32 (2,). labels: int64 (B,)."""
+    loss = F.cross_entropy(output.logits.float(), labels, reduction="sum")
+    return torch.stack([(output.logits.argmax(dim=1) == labels).sum().float(), loss])

@@ -4,8 +4,9 @@ See `enas.children.rnn_loop` for what a cell computes and `enas.children.languag
 for the token and the state; every other node has one for each pair of a function and an earlier node, so that what a cell does
 not use has no gradient (authors: `_build_params` of `enas_lm/src/child.py`).
 
-Departures: the authors' search penalises fourth powers of weights, and none of the first sampled node's; weight decay here is
-that of the optimizer, on all weights of a step alike. Their DropConnect (`drop_w`), whose published rate is 0, is left out.
+Departures: the authors' search penalises fourth powers of the sampled matrices alone, without the first sampled node's and the
+embedding; weight decay here is that of the optimizer, on all weights of a step alike. Their DropConnect (`drop_w`), whose
+published rate is 0, is left out.
 """
 
 from __future__ import annotations
@@ -75,4 +76,4 @@ class RnnChild(LanguageChild):
         arrived = torch.matmul(inputs, of_token)  # (T, B, 2H): of all tokens at once
         start = inputs.new_zeros(inputs.shape[1:]) if carry is None else carry
         states = run_cell(Wiring.of(architecture), arrived, start, mask, [of_state, *matrices])
-        return states, states[-1].detach()
+        return states, states[-1].detach().clone()  # a view would keep all of them alive

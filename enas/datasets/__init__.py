@@ -67,7 +67,7 @@ DATASETS: dict[str, Source | TextSource] = {
         flip=False,
     ),
     "npz": Source(read=read_npz, peek=peek_npz, takes="FILE", num_valid=None, valid_rule="stratified", flip=True),
-    "ptb": TextSource(read=read_ptb, peek=read_ptb, takes="DIR"),
+    "ptb": TextSource(read=read_ptb, peek=read_ptb, takes="DIR", looks=Looks((), 10_000)),
     "svhn": Source(
         read=read_svhn,
         peek=published(num_train=73_257, num_test=26_032, num_classes=10, input_shape=(3, 32, 32)),
@@ -95,7 +95,8 @@ def check_source(
         source, num_valid, num_train, image_size, text: as in `load_data`.
         data_dir: where downloaded data sets are kept; it need not exist yet.
 
-    Returns: the sizes of the splits that `load_data` makes of intact files; of a large text, about so many.
+    Returns: the sizes of the splits that `load_data` makes of intact files; of a large text, at most so many, which
+        leaves the rest to be found out by whoever loads it.
 
     Raises:
         ValueError: the name is unknown, the path does not hold what it should, the examples do not suffice, a setting is not for
@@ -125,11 +126,13 @@ def find_looks(
     """Return the shape and the number of classes of a data set's examples without loading, or downloading, images.
 
     Args: as in `check_source`; how many train decides a text's vocabulary, and nothing of images.
-    Returns: None where only reading everything would tell.
+    Returns: those of the Penn Treebank where its folder is not there; None where only reading everything would tell.
     Raises: ValueError as in `check_source`, but for numbers of images.
     """
     entry, path = _find(source, data_dir, image_size)
     if isinstance(entry, TextSource):
+        if entry.looks is not None and not path.exists():
+            return entry.looks
         text = text or TextConfig()
         return text_looks(source, entry.peek(path, text), text, num_valid=num_valid, num_train=num_train)
     return entry.peek(path).looks

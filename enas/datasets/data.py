@@ -84,7 +84,8 @@ class Data(ABC):
         unit: what its examples are called, in the plural.
         kind: what networks get to see.
         metric: how results are told.
-        whole_batch_size: examples at once where a network that is trained from scratch is measured on a whole split.
+        whole_batch_size: examples at once where a network that is trained from scratch is measured on a whole split; of a text,
+            rows that start from an empty state each.
     """
 
     name: str

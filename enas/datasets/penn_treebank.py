@@ -20,14 +20,11 @@ _NUM_NAMED = 3  # unknown words that a message names
 
 
 def read_ptb(folder: Path, config: TextConfig) -> RawText:
-    """Read the three files of a folder.
+    """Read the three files of a folder; all words of the first are the vocabulary, whatever `config` has for its size.
 
     Raises: ValueError naming the file that is missing, empty, no UTF-8, or holds words that the training file does not; or the
         setting that does not fit.
     """
-    require(config.level == "word", "text.level", "word with ptb, a text of words", config.level)
-    default = type(config).vocabulary
-    require(config.vocabulary == default, "text.vocabulary", f"{default} with ptb, which has its own", config.vocabulary)
     if not folder.is_dir():
         raise ValueError(
             f"{folder}: expected a folder with {', '.join(FILES)}, found {'a file' if folder.exists() else 'nothing'}"
@@ -35,6 +32,7 @@ def read_ptb(folder: Path, config: TextConfig) -> RawText:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder}: expected {', '.join(FILES)}, found no {missing[0]}")
+    require(config.level == "word", "text.level", "word with ptb, a text of words", config.level)
     train, valid, test = (_read(folder / name) for name in FILES)
     vocabulary = all_tokens(train)
     _check_words(folder / FILES[1], valid, vocabulary)

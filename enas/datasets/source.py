@@ -42,15 +42,20 @@ class RawImages:
 
 
 class Looks(NamedTuple):
-    """What a network has to know of its images.
+    """What a network has to know of its images, or of a text.
 
     Attributes:
-        input_shape: (channels, height, width).
-        num_classes: how many classes there are.
+        input_shape: (channels, height, width); () of a text.
+        num_classes: how many classes there are; of a text, the size of its vocabulary.
     """
 
     input_shape: tuple[int, ...]
     num_classes: int
+
+    @property
+    def kind(self) -> InputKind:
+        """What networks get to see."""
+        return "images" if self.input_shape else "text"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -56,6 +56,9 @@ class TextSplit:
 class TextData(Data):
     """A text, split.
 
+    A whole split is measured in rows that are read side by side, each from an empty state: the shared weights' in as many as
+    `shared.valid_batch_size` says, a network trained from scratch in 10, as AWD-LSTM's validation split; `enas_lm` tests in one.
+
     Attributes:
         name: the source it was loaded from, such as `ptb:DIR`.
         train: what weights are trained on.

@@ -14,7 +14,7 @@ from enas.datasets.text_source import LEAST_TOKENS, RawText
 from enas.datasets.vocabulary import split_text
 
 HEAD_BYTES = 2**23
-"""How much of a file is looked at before it is read; beyond it, numbers of tokens are estimates."""
+"""How much of a file is looked at before it is read; what lies beyond it only limits the numbers of tokens."""
 _PARTS = 10  # one of them tests
 
 
@@ -26,7 +26,7 @@ def read_text_file(file: Path, config: TextConfig) -> RawText:
 def peek_text_file(file: Path, config: TextConfig) -> RawText:
     """Read a file's first `HEAD_BYTES`, so that a mistake is found at once; see `read_text_file`."""
     tokens = split_text(read_utf8(file, most=HEAD_BYTES), config.level)
-    return split_tenths(tokens, name=str(file), share=min(1.0, HEAD_BYTES / file.stat().st_size))
+    return split_tenths(tokens, name=str(file), num_unread=max(file.stat().st_size - HEAD_BYTES, 0))
 
 
 def read_utf8(file: Path, *, most: int | None = None) -> str:
@@ -53,14 +53,14 @@ def read_utf8(file: Path, *, most: int | None = None) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def split_tenths(tokens: Sequence[str], *, name: str, share: float = 1.0) -> RawText:
+def split_tenths(tokens: Sequence[str], *, name: str, num_unread: int = 0) -> RawText:
     """Keep the last tenth of a text for testing.
 
-    Args: name: of the text, for the message. share: as in `RawText`.
+    Args: name: of the text, for the message. num_unread: as in `RawText`.
     Raises: ValueError where a tenth has nothing to predict.
     """
     least = _PARTS * LEAST_TOKENS
-    if len(tokens) < least:
+    if len(tokens) + num_unread < least:
         raise ValueError(f"{name}: expected a text of at least {least} tokens, got {len(tokens)}")
     num_rest = len(tokens) - len(tokens) // _PARTS
-    return RawText(rest=tokens[:num_rest], test=tokens[num_rest:], share=share)
+    return RawText(rest=tokens[:num_rest], test=tokens[num_rest:], num_unread=num_unread)

@@ -37,37 +37,45 @@ class RawText:
         test: what tests.
         valid: what validates, where the source says so; None: the last of the rest do, by default as many as test.
         vocabulary: of a source that has its own; None: it is made of the tokens that train.
-        share: of the source that was read, in (0, 1]; below 1 where its numbers of tokens are an estimate.
+        num_unread: bytes of a file beyond what was read; they are so many tokens more at most.
     """
 
     rest: Sequence[str]
     test: Sequence[str]
     valid: Sequence[str] | None = None
     vocabulary: Vocabulary | None = None
-    share: float = 1.0
+    num_unread: int = 0
 
     def part_sizes(self, *, num_valid: int | None, num_train: int | None) -> PartSizes:
-        """Return how many tokens of the source train, validate and test.
+        """Return how many tokens of the source train, validate and test; of one that was not read in full, at most.
 
         Args: num_valid, num_train: as in `enas.datasets.load_data`.
         Raises: ValueError where the tokens do not suffice.
         """
-        rest, test = (round(len(part) / self.share) for part in (self.rest, self.test))
+        rest, test = len(self.rest) + self.num_unread, len(self.test) + self.num_unread
         if self.valid is None:
+            least = num_valid
+            if least is None:
+                least = max(len(self.test), LEAST_TOKENS) if self.num_unread else len(self.test)
+            self._check_count("num_valid", least, most=rest - LEAST_TOKENS, total=rest)
+            rest -= least
             valid = test if num_valid is None else num_valid
-            _check_count("num_valid", valid, most=rest - LEAST_TOKENS, total=rest)
-            rest -= valid
         else:
             expected = f"None, since the data set has {len(self.valid)} validation tokens of its own"
             require(num_valid is None, "split.num_valid", expected, num_valid)
             valid = len(self.valid)
         train = rest if num_train is None else num_train
-        _check_count("num_train", train, most=rest, total=rest)
+        self._check_count("num_train", train, most=rest, total=rest)
         return PartSizes(train, valid, test)
 
+    def _check_count(self, name: str, count: int, *, most: int, total: int) -> None:
+        expected = f"{LEAST_TOKENS} to {most} of the {self.up_to}{total} training tokens"
+        require(LEAST_TOKENS <= count <= most, name, expected, count)
 
-def _check_count(name: str, count: int, *, most: int, total: int) -> None:
-    require(LEAST_TOKENS <= count <= most, name, f"{LEAST_TOKENS} to {most} of the {total} training tokens", count)
+    @property
+    def up_to(self) -> str:
+        """What stands before a number of tokens in a message; nothing where all were read."""
+        return "at most " if self.num_unread else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +86,13 @@ class TextSource:
         read: reads the tokens, given the path that the source takes and how texts are read.
         peek: the same in well under a second, where need be of a part of the source.
         takes: what follows the name and a colon, such as FILE; None: nothing.
+        looks: of the published text that it is made for, which holds where there are no files; None: it is made for any.
     """
 
     read: Callable[[Path, TextConfig], RawText]
     peek: Callable[[Path, TextConfig], RawText]
     takes: str | None = None
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,14 +111,14 @@ class NumberedText:
 def check_text(
     name: str, raw: RawText, config: TextConfig, *, num_valid: int | None = None, num_train: int | None = None
 ) -> SplitSizes:
-    """Return the numbers of sequences of a text's parts.
+    """Return the numbers of sequences of a text's parts; of one that was not read in full, the most there can be.
 
     Args: name: of the source, for messages. num_valid, num_train: as in `enas.datasets.load_data`.
     Raises: ValueError where one of the parts has not a single sequence.
     """
     sizes = raw.part_sizes(num_valid=num_valid, num_train=num_train)
     for purpose, count in zip(("train on", "validate on", "test on"), sizes, strict=True):
-        expected = f"at most {count - 1}, since {name} has {count} tokens to {purpose}"
+        expected = f"at most {count - 1}, since {name} has {raw.up_to}{count} tokens to {purpose}"
         require(config.bptt < count, "text.bptt", expected, config.bptt)
     train, valid, test = (num_sequences(count, config.bptt) for count in sizes)
     return SplitSizes(train=train, valid=valid, test=test, unit=unit_of(config.bptt), kind="text")
@@ -132,7 +142,7 @@ def text_looks(
     name: str, raw: RawText, config: TextConfig, *, num_valid: int | None = None, num_train: int | None = None
 ) -> Looks | None:
     """Return what a network has to know of a text; None where only a part of it was read. Args and Raises: as in `check_text`."""
-    if raw.share < 1:
+    if raw.num_unread:
         return None
     vocabulary = number_text(name, raw, config, num_valid=num_valid, num_train=num_train).vocabulary
     return Looks((), len(vocabulary))

@@ -21,7 +21,8 @@ END_OF_LINE = "<eos>"
 def split_text(text: str, level: TextLevel) -> Sequence[str]:
     """Return a text's tokens: its characters, or its words between blanks with `END_OF_LINE` at each line's end.
 
-    The last line ends, too, if it has no line break; an empty text has no line.
+    The last line ends, too, if it has no line break; an empty text has no line. Words that are `END_OF_LINE` or `UNKNOWN`
+    already, as the Penn Treebank's `<unk>`, are these tokens.
     """
     if level == "char":
         return text
@@ -65,11 +66,20 @@ class Vocabulary:
         return self.numbers(split_text(text, self.level))
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """Return the text that numbers stand for: words between blanks, a line break for each `END_OF_LINE`."""
+        """Return the text that numbers stand for: words between blanks, a line break for each `END_OF_LINE`.
+
+        A word of the text that is `<eos>` itself comes back as a line break; `<unk>` stays, be it a word of the text or not.
+        """
         tokens = [self.tokens[number] for number in numbers]
         if self.level == "char":
             return "".join(tokens)
-        return "\n".join(line.strip() for line in " ".join(tokens).split(END_OF_LINE))
+        lines: list[list[str]] = [[]]
+        for token in tokens:
+            if token == END_OF_LINE:
+                lines.append([])
+            else:
+                lines[-1].append(token)
+        return "\n".join(" ".join(line) for line in lines)
 
 
 def all_tokens(tokens: Iterable[str], level: TextLevel = "word") -> Vocabulary:

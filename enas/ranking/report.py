@@ -104,8 +104,8 @@ class RankedRun:
             self.paths,
             str(own.num_architectures),
             own.tau_in_words(),
-            f"{other.tau:.2f}",
-            f"{own.spearman:.2f}",
+            _coefficient(other.tau),
+            _coefficient(own.spearman),
             *(self.metric.figure(abs(own.regrets[k])) for k in TOP),  # at least 0, but for rounding
             f"{own.precision:.0%}",
             self.metric.text(own.mean_truth),
@@ -137,6 +137,10 @@ class RankedRun:
         }
         plain: dict[str, Any] = _plain(record)
         return plain
+
+
+def _coefficient(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def note(score: Score, truth: str, metric: Metric) -> str:

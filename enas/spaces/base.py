@@ -267,6 +267,11 @@ class ChildConfig(ABC):
     text_mark: ClassVar[str] = ""
     reads: ClassVar[InputKind] = "images"
 
+    @property
+    def stand_in(self) -> str | None:
+        """Name of the network that is built in every architecture's place, to compare with; None where each has its own."""
+        return None
+
     @abstractmethod
     def make_space(self) -> SearchSpace[Any]:
         """Return the search space."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast, get_args
 
 from enas.configs import InputKind, require
@@ -225,11 +226,16 @@ class RnnConfig(ChildConfig):
         for name in ("word_dropout", "embedding_dropout", "input_dropout", "state_dropout", "output_dropout"):
             require(0 <= getattr(self, name) < 1, name, "a share in [0, 1)", getattr(self, name))
         for name in ("activation_penalty", "slowness_penalty"):
-            require(getattr(self, name) >= 0, name, "a number of at least 0", getattr(self, name))
-        require(self.init_range > 0, "init_range", "a number above 0", self.init_range)
+            require(0 <= getattr(self, name) < inf, name, "a finite number of at least 0", getattr(self, name))
+        require(0 < self.init_range < inf, "init_range", "a finite number above 0", self.init_range)
         require(self.cell in ("searched", "lstm"), "cell", "searched or lstm", repr(self.cell))
         units, is_lstm = self.lstm_units, self.cell == "lstm"
         require(units is None or (is_lstm and units >= 1), "lstm_units", "at least 1 or None, with --child.cell lstm", units)
+
+    @property
+    def stand_in(self) -> str | None:
+        """See `ChildConfig.stand_in`."""
+        return None if self.cell == "searched" else self.cell
 
     def make_space(self) -> RnnSpace:
         """Return the search space."""

@@ -306,7 +306,7 @@ def test_forward_leaves_no_path_on_the_module(make_child):
     before, (first, second, _) = attributes(), sampled(config)
     x = images(2, 3, 8, 8)
     alone = child(x, first).logits
-    many = child.evaluate_many(x, [second, first])
+    many = list(child.evaluate_many(x, [second, first]))
     assert torch.equal(many[1].logits, alone)
     assert attributes() == before
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.children.base import Output
-from enas.children.loss import minibatch_accuracy, training_loss
+from enas.children.loss import count_and_loss, minibatch_accuracy, training_loss
 
 LABELS = torch.tensor([0, 1])
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 0.0]])  # cross-entropies log(1 + e^-2) and log 2
@@ -65,3 +65,9 @@ def test_accuracy_is_that_of_the_main_head():
     logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], requires_grad=True)
     accuracy = minibatch_accuracy(Output(logits=logits, aux_logits=-logits), torch.tensor([0, 0, 0, 1]))
     assert (float(accuracy), accuracy.requires_grad) == (0.75, False)
+
+
+def test_measurements_add_up_labels_that_are_right_and_cross_entropies():
+    sums = count_and_loss(Output(logits=LOGITS.bfloat16(), penalty=torch.tensor(9.0)), LABELS)
+    assert (sums.dtype, sums[0].item()) == (torch.float32, 1.0)
+    assert sums[1].item() == pytest.approx(2 * MAIN_LOSS)

@@ -224,6 +224,12 @@ def test_two_halves_of_a_text_with_the_state_carried_are_the_whole():
     assert not whole.carry.requires_grad
 
 
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, cell="lstm")])
+def test_what_is_carried_on_keeps_no_other_state_in_memory(config):
+    carry = make(config, architecture=CELL).train()(tokens(3, 5), CELL, generator=generator()).carry
+    assert carry.untyped_storage().nbytes() == carry.numel() * carry.element_size()
+
+
 def test_state_comes_from_the_rows_own_text_alone():
     child, x = make().eval(), tokens(3, 5)
     other = torch.cat([x[:1], tokens(2, 5, seed=9)])

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_three_files_are_three_splits_with_the_words_of_the_first(tmp_path):
     assert data.decode(data.valid.tokens) == "the dog\n"
     assert data.decode(data.test.tokens) == "a cat\n"
     assert data.vocabulary.tokens == ("<eos>", "the", "a", "cat", "dog", "saw")
-    few = load_data(source, data_dir=tmp_path, text=SHORT, num_train=3)
+    few = load_data(source, data_dir=tmp_path, text=replace(SHORT, vocabulary=2), num_train=3)
     assert few.decode(few.train.tokens) == "a the cat"
     assert few.vocabulary == data.vocabulary
 
@@ -165,16 +166,57 @@ def test_lengths_vary_unless_they_are_not_to(tmp_path):
     assert data.augmentation is None
 
 
-def test_sizes_of_a_large_file_are_estimated_from_its_beginning(tmp_path, monkeypatch):
-    source = write_words(tmp_path, 10_000)
+def test_beginning_of_a_large_file_limits_its_sizes(tmp_path, monkeypatch):
+    source = write_words(tmp_path, 1_000)
     exact = check_source(source, tmp_path, text=SHORT)
     monkeypatch.setattr(enas.datasets.text_file, "HEAD_BYTES", 4_001)
-    about = check_source(source, tmp_path, text=SHORT)
-    assert about.train == pytest.approx(exact.train, rel=0.01)
-    assert about != exact
+    most = check_source(source, tmp_path, text=SHORT)
+    assert most != exact
+    assert all(getattr(most, name) >= getattr(exact, name) for name in ("train", "valid", "test"))
     assert find_looks(source, tmp_path, text=SHORT) is None
     (tmp_path / "accents.txt").write_text("é" * 5_000, encoding="utf-8")  # the 4,001st byte is half a letter
     check_source(f"text:{tmp_path / 'accents.txt'}", tmp_path, text=TextConfig(level="char"))
+
+
+@pytest.fixture
+def unlike_its_beginning(tmp_path, monkeypatch) -> str:
+    """A file of 802 tokens, of whose first 1,000 bytes nothing can be told."""
+    monkeypatch.setattr(enas.datasets.text_file, "HEAD_BYTES", 1_000)
+    (tmp_path / "words.txt").write_text(f"{'x' * 2_000} {'a b ' * 400}", encoding="utf-8")
+    return f"text:{tmp_path / 'words.txt'}"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"num_valid": 300, "num_train": 300}, {"num_valid": 700}, {"text": TextConfig(bptt=79)}]
+)
+def test_nothing_is_refused_for_what_a_file_begins_with(arguments, unlike_its_beginning, tmp_path):
+    given = {"text": SHORT, **arguments}
+    data = load_data(unlike_its_beginning, data_dir=tmp_path, **given)
+    most = check_source(unlike_its_beginning, tmp_path, **given)
+    for part in ("train", "valid", "test"):
+        assert len(getattr(data, part)) <= getattr(most, part)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_valid": 1}, "num_valid: expected 2 to "),
+        ({"num_valid": 5_000}, r"num_valid: expected 2 to 2601 of the at most 2603 training tokens, got 5000"),
+        ({"num_train": 5_000}, r"num_train: expected 2 to 2601 of the at most 2601 training tokens, got 5000"),
+        ({"num_train": 2}, r"text\.bptt: expected at most 1, since text:.* has at most 2 tokens to train on, got 2"),
+    ],
+)
+def test_what_no_rest_of_a_file_could_make_right_is_refused_at_once(arguments, message, unlike_its_beginning, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        check_source(unlike_its_beginning, tmp_path, text=SHORT, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"num_valid": 1_000}, {"num_train": 1_000}, {"text": TextConfig(bptt=80)}])
+def test_what_the_rest_of_a_file_makes_wrong_is_refused_when_it_is_loaded(arguments, unlike_its_beginning, tmp_path):
+    given = {"text": SHORT, **arguments}
+    check_source(unlike_its_beginning, tmp_path, **given)
+    with pytest.raises(ValueError, match=": expected "):
+        load_data(unlike_its_beginning, data_dir=tmp_path, **given)
 
 
 @pytest.mark.parametrize(
@@ -199,8 +241,9 @@ def test_file_that_is_no_text_is_refused(content, message, tmp_path):
 def test_folder_is_no_text(tmp_path):
     with pytest.raises(ValueError, match="expected a text file, found a folder"):
         check_source(f"text:{tmp_path}", tmp_path)
-    with pytest.raises(ValueError, match=r"expected a folder with ptb\.train\.txt, .*, found nothing"):
-        check_source(f"ptb:{tmp_path / 'missing'}", tmp_path)
+    for text in (SHORT, TextConfig(level="char")):
+        with pytest.raises(ValueError, match=r"expected a folder with ptb\.train\.txt, .*, found nothing"):
+            check_source(f"ptb:{tmp_path / 'missing'}", tmp_path, text=text)
 
 
 def test_text_without_a_token_that_recurs_is_refused(tmp_path):
@@ -235,7 +278,6 @@ def test_numbers_that_do_not_fit_a_text_are_refused(arguments, message, tmp_path
     [
         ({"num_valid": 2}, r"split\.num_valid: expected None, since the data set has 3 validation tokens of its own, got 2"),
         ({"text": TextConfig(level="char")}, r"text\.level: expected word with ptb, a text of words, got char"),
-        ({"text": TextConfig(vocabulary=9)}, r"text\.vocabulary: expected 10000 with ptb, which has its own, got 9"),
         ({"text": TextConfig(bptt=3)}, r"text\.bptt: expected at most 2, since ptb:.* has 3 tokens to validate on, got 3"),
     ],
 )

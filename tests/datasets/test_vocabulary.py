@@ -45,6 +45,12 @@ def test_text_comes_back_from_its_numbers(level, text, decoded):
     assert vocabulary.decode(vocabulary.encode(text)) == decoded
 
 
+def test_words_that_hold_a_tokens_name_come_back_as_they_are():
+    text = "x<eos>y <unk> <unk>s <eos>\n"
+    vocabulary = all_tokens(split_text(text, "word"))
+    assert vocabulary.decode(vocabulary.encode(text)) == "x<eos>y <unk> <unk>s\n\n"  # a word that is the token is the token
+
+
 def test_token_that_nothing_stands_for_is_refused():
     vocabulary = Vocabulary(tokens=("a", END_OF_LINE))
     with pytest.raises(ValueError, match="text: expected tokens of a vocabulary of 2, got 'b'"):

@@ -107,7 +107,8 @@ def test_checker_of_gymnasium_finds_nothing():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"reward": "speed"}, "reward: expected one of accuracy, cost_product, got 'speed'"),
+        ({"reward": "speed"}, "reward: expected one of accuracy, cost_product, perplexity, got 'speed'"),
+        ({"reward": "perplexity"}, "reward: expected accuracy or cost_product with images, which have no perplexity, got perpl"),
         ({"reward": "cost_product"}, "objective.cost: expected flops, latency, parameters with the reward cost_product"),
         ({"objective": {"cost": "flops", "target": 3}}, "objective.cost: expected none with the reward accuracy"),
         ({"objective": {"budget": 3}}, "objective: .*unexpected keyword argument 'budget'"),
@@ -117,6 +118,11 @@ def test_checker_of_gymnasium_finds_nothing():
 def test_wrong_values_are_refused(make, values, message):
     with pytest.raises(ValueError, match=message):
         make("enas/Macro-v0", **PLAIN, **values)
+
+
+def test_cost_product_of_texts_is_refused():
+    with pytest.raises(ValueError, match="reward: expected accuracy or perplexity with a text; cost_product weighs accuracy"):
+        gym.make("enas/Rnn-v0", reward="cost_product", objective=GOAL, child={"hidden": 4}, device="cpu")
 
 
 # The table.
@@ -172,7 +178,8 @@ def test_single_and_vector_table_agree_and_the_info_stays_whole(table):
     [
         ({"objective": {"max_latency": 3.0}}, "expected flops or parameters, since a table holds no latencies, got latency"),
         ({"reward": "cost_product"}, "objective.cost: expected flops, latency, parameters with the reward cost_product"),
-        ({"reward": "loss"}, "reward: expected one of accuracy, cost_product, got 'loss'"),
+        ({"reward": "loss"}, "reward: expected one of accuracy, cost_product, perplexity, got 'loss'"),
+        ({"reward": "perplexity"}, "reward: expected accuracy or cost_product with images, which have no perplexity, got perpl"),
     ],
 )
 @pytest.mark.parametrize("make", [gym.make, gym.make_vec])

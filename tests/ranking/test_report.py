@@ -93,6 +93,12 @@ def test_architecture_whose_loss_is_not_finite_counts_as_the_worst_by_either_sco
     assert run.by_accuracy == agreement(accuracy, run.truths)
 
 
+def test_tau_that_does_not_exist_is_a_dash(ranked):
+    tied = ranked(score="loss", scores=Evaluation(accuracy=np.full(60, 0.5), loss=np.full(60, 1.0), num_examples=50))
+    row = dict(zip(headings("loss"), tied.cells(), strict=True))
+    assert (row["tau by accuracy"], row["Spearman"]) == ("-", "-")
+
+
 def test_json_has_no_nan_and_every_architecture(ranked):
     run = ranked(truths=np.full(60, 0.5))
     record = json.loads(json.dumps(run.to_json(), allow_nan=False))

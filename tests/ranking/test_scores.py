@@ -143,7 +143,7 @@ def recipe(space: Any, results: Sequence[float | None], metric: str = "accuracy"
         def run(folder: Path, **options: Any) -> Any:
             if results[number] is None:
                 raise TrainingFailed(f"no finite loss: {architecture.tokens}")
-            return SimpleNamespace(test=results[number], metric=metric)
+            return SimpleNamespace(test_value=results[number], metric=metric)
 
         return SimpleNamespace(run=run)
 

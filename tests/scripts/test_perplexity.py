@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import enas.datasets.text_file
 import scripts.compare
 import scripts.evaluate
 import scripts.rank
@@ -21,6 +22,7 @@ import scripts.summarise
 from controllers.gaea import GaeaConfig
 from scripts.build import build_search
 from scripts.configuration import parse_search
+from scripts.retrain import parse_retrain
 from scripts.search_config import ControllerSettings, SearchConfig
 
 SETTINGS = (
@@ -70,6 +72,8 @@ def test_report_and_files_of_a_search_tell_perplexities(finished):
     assert "multiply-adds for one token." in report
     assert "| architecture | trainings | test perplexity | validation perplexity | best test perplexity | parameters |" in report
     assert "## Perplexity against parameters" in report
+    assert "| `vocabulary.json` | " in report
+    assert (finished / "vocabulary.json").exists()
     assert not any(word in report for word in ("accurac", "image"))
     drawing = (finished / "best_architecture.svg").read_text()
     assert f"shared-weight validation perplexity {answer['valid_perplexity']:.2f}, " in drawing
@@ -81,7 +85,9 @@ def test_record_and_scalars_of_a_search_hold_perplexities(finished):
     for row in (row for row in rows if row["phase"] != "shared"):
         assert row["reward"] == pytest.approx(80 / row["perplexity"])
     derived = next(row for row in metrics if "derive/best" in row)
-    assert derived["derive/best"] == answer["valid_perplexity"] <= derived["derive/mean"]
+    perplexities = [row["perplexity"] for row in rows if row["phase"] == "derive"]
+    assert derived["derive/best"] == answer["valid_perplexity"] == min(perplexities)
+    assert derived["derive/mean"] == pytest.approx(np.exp(np.mean(np.log(perplexities))), rel=1e-9)
     results = [json.loads(file.read_text())["result"] for file in finished.glob("retrain/searched-*/result.json")]
     (outcome,) = (row["retrain/test_perplexity"] for row in metrics if "retrain/test_perplexity" in row)
     assert outcome == pytest.approx(np.mean([math.exp(result["test_loss"]) for result in results]))
@@ -156,3 +162,49 @@ def test_next_token_accuracy_may_be_the_reward(finished, tmp_path):
     rows = [row for row in rows_of(tmp_path / "run" / "architectures.jsonl") if row["phase"] == "controller"]
     assert all(row["reward"] == row["accuracy"] for row in rows)
     assert all(row["perplexity"] > 1 for row in rows)
+
+
+def test_mistake_that_only_a_whole_file_tells_ends_the_command_in_a_message(tmp_path, call, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_text()
+    monkeypatch.setattr(enas.datasets.text_file, "HEAD_BYTES", 500)
+    parse_search([*SETTINGS.split(), "--shared.batch-size", "200"])
+    for flags, message in (
+        ("--shared.batch-size 200", "shared.batch_size: expected at most 128, the number of sequences of 5 tokens, got 200"),
+        ("--split.num-train 700", "num_train: expected 2 to 641 of the 641 training tokens, got 700"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            call(scripts.search, f"{SETTINGS} {flags} --run-dir run")
+        assert (caught.value.code, capsys.readouterr().err) == (2, f"error: {message}\n")
+    assert not Path("run").exists()
+
+
+def test_penn_treebank_needs_no_flag_but_its_folder(tmp_path):
+    words = " ".join(np.random.default_rng(0).choice(["to", "be", "or", "not"], 8_000))
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"ptb.{name}.txt").write_text(words)
+    assert parse_search(["--preset", "rnn-small", "--data", f"ptb:{tmp_path}"]).space == "rnn"
+    assert parse_retrain(["--architecture", "enas-rnn", "--data", f"ptb:{tmp_path}"])[0].space == "rnn"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--reward perplexity", "reward: expected accuracy or cost_product with images, which have no perplexity"),
+        (
+            "--preset rnn-small --reward cost_product --objective.cost flops --objective.target 1e5",
+            "reward: expected accuracy or perplexity with a text; cost_product weighs accuracy",
+        ),
+    ],
+)
+def test_rewards_of_other_data_are_refused_with_their_reason(flags, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_search(flags.split())
+    assert caught.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_preset_for_texts_may_be_changed_into_one_for_images():
+    config = parse_search(["--preset", "rnn-small", "--space", "macro", "--data", "digits"])
+    assert (config.space, config.reward) == ("macro", "accuracy")
+    assert parse_search(["--preset", "rnn-small", "--objective.max-parameters", "1e6"]).reward == "perplexity"

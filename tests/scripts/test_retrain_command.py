@@ -358,6 +358,37 @@ def test_count_of_a_recurrent_cell_is_told_by_the_token_beside_the_published_fig
     assert note == published.note
 
 
+def test_count_for_the_penn_treebank_needs_no_files(monkeypatch, capsys):
+    line = "--architecture enas-rnn --child.hidden 8 --data ptb:nowhere"
+    output = run(f"{line} --count-only True", monkeypatch, capsys)
+    assert output.startswith(f"{10_000 * 8 + 16 * 16 + 8 * 8 * 16:,} parameters, ")
+    with pytest.raises(ValueError, match=r"nowhere: expected a folder with ptb\.train\.txt"):
+        parse(line)
+    Path("nowhere").mkdir()
+    with pytest.raises(SystemExit):
+        run(f"{line} --count-only True", monkeypatch, capsys)
+    assert "nowhere: expected ptb.train.txt, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["--architecture enas-rnn --data digits", "--architecture 0 --data ptb:nowhere"])
+def test_count_of_a_network_that_does_not_read_the_data_is_refused(line, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(f"{line} --count-only True", monkeypatch, capsys)
+    assert "error: data: expected a data set of " in capsys.readouterr().err
+
+
+def test_lstm_is_told_as_itself_and_not_as_the_architecture_in_whose_place_it_is(monkeypatch, capsys):
+    Path("own.txt").write_text("one two three four " * 300)
+    line = "--architecture enas-rnn --child.cell lstm --child.hidden 4 --data text:own.txt"
+    with pytest.raises(ValueError, match=r"--retrain\.random: expected 0 with --child\.cell lstm, the same network .*, got 2"):
+        parse(line)
+    recipe = "--retrain.batch-size 8 --retrain.epochs 1 --retrain.random 0 --device cpu --run-dir out"
+    output = run(f"{line} {recipe}", monkeypatch, capsys)
+    assert " lstm " in output
+    assert "published" not in output
+    assert [path.parent.name for path in Path("out").glob("*/result.json")] == ["lstm-0"]
+
+
 def test_help_needs_no_architecture_of_a_space_whose_members_all_cost_the_same():
     with pytest.raises(ValueError, match="got nothing"):
         parse_retrain(["--space", "rnn"])
@@ -375,6 +406,23 @@ def test_published_architecture_is_trained_by_its_recipe(monkeypatch, capsys):
     saved = yaml.safe_load(Path("run/retrain.yaml").read_text())
     assert (saved["preset"], saved["child"]["final"], saved["retrain"]["restart_epochs"]) == ("enas-micro-final", "authors", 10)
     assert "count_only" not in saved
+
+
+def test_folder_of_an_earlier_version_is_gone_on_with():
+    answer_in("run", MacroConfig(num_layers=3, filters=4))
+    command = parse("--architecture run --retrain.epochs 1 --run-dir out")
+    with scripts.retrain._claimed(command):
+        pass
+    file = Path("out/retrain.yaml")
+    whole = file.read_text()
+    values = yaml.safe_load(whole)
+    del values["text"], values["retrain"]["average_window"]
+    file.write_text(yaml.safe_dump(values))
+    for changes in ({"text": TextConfig(bptt=9)}, {"retrain": replace(command.retrain, epochs=2)}):
+        with pytest.raises(ValueError, match="--run-dir: expected a new folder or that of the same command, got out"):
+            scripts.retrain._claimed(replace(command, **changes)).__enter__()
+    with scripts.retrain._claimed(command):
+        assert file.read_text() == whole
 
 
 # Mistakes.
