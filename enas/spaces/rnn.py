@@ -148,7 +148,7 @@ class RnnSpace(SearchSpace[RnnArchitecture]):
 
     def smallest(self) -> NoReturn:
         """Refuse: a cell costs the same whatever its nodes read and compute. Raises ValueError."""
-        raise ValueError("rnn: expected a space with a smallest and a largest architecture, but all of this one cost the same")
+        raise ValueError("all of the space rnn cost the same")
 
     largest = smallest
 

@@ -110,7 +110,7 @@ def test_previous_nodes_come_first_with_a_prior_on_their_distance_and_functions_
 
 def test_no_cell_is_the_smallest_or_degenerate_since_all_cost_the_same():
     for extreme in (SPACE.smallest, SPACE.largest):
-        with pytest.raises(ValueError, match="all of this one cost the same"):
+        with pytest.raises(ValueError, match="all of the space rnn cost the same"):
             extreme()
     assert SPACE.degeneracy(SPACE.from_text("0 3 0 3 0 3 0 3 0 3 0 3 0 3 0 3")) is None
 
