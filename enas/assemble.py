@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from enas.configs import AugmentConfig, DeviceName, InputKind, Precision, SharedConfig, TextConfig
+from enas.configs import DeviceName, InputKind, Precision, SharedConfig
+from enas.data_configs import AugmentConfig, TextConfig
 from enas.datasets import load_data
 from enas.datasets.data import Data
 from enas.devices import select_device

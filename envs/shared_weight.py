@@ -112,7 +112,7 @@ def make_env(
         data_dir: where data sets are found or downloaded to.
         child: fields of the space's configuration, such as `num_layers`, `filters`.
         shared: fields of `enas.configs.SharedConfig`, such as `batch_size`.
-        text: fields of `enas.configs.TextConfig`, such as `bptt`; images have no use for it.
+        text: fields of `enas.data_configs.TextConfig`, such as `bptt`; images have no use for it.
         reward: name of a reward: `accuracy`, `perplexity`, or `cost_product`, which an objective bends; None for accuracy or, for
             a space whose networks read texts, perplexity.
         objective: fields of `enas.configs.ObjectiveConfig`, such as `{"cost": "parameters", "target": 3e5}`.

@@ -7,14 +7,8 @@ from dataclasses import replace
 
 from controllers.configs import DartsStrategyConfig, EnasConfig, GdasConfig
 from controllers.evolution import EvolutionConfig
-from enas.configs import (
-    AugmentConfig,
-    RetrainConfig,
-    ScheduleConfig,
-    SharedConfig,
-    SplitConfig,
-    TextConfig,
-)
+from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
+from enas.data_configs import AugmentConfig, SplitConfig, TextConfig
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.nasbench201 import NasBench201Config

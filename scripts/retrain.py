@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from enas.configs import AugmentConfig, DeviceName, Precision, RetrainConfig, SplitConfig, TextConfig, require
+from enas.configs import DeviceName, Precision, RetrainConfig, require
+from enas.data_configs import AugmentConfig, SplitConfig, TextConfig
 from enas.datasets import find_looks
 from enas.datasets.source import Looks
 from enas.published import PUBLISHED

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from enas.configs import AugmentConfig, RetrainConfig, SplitConfig, TextConfig
+from enas.configs import RetrainConfig
+from enas.data_configs import AugmentConfig, SplitConfig, TextConfig
 from enas.spaces.base import ChildConfig
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig

@@ -12,7 +12,6 @@ from controllers.evolution import EvolutionConfig
 from controllers.gaea import GaeaConfig
 from controllers.uniform import UniformConfig
 from enas.configs import (
-    AugmentConfig,
     CollapseConfig,
     DeviceName,
     ObjectiveConfig,
@@ -21,10 +20,9 @@ from enas.configs import (
     RetrainConfig,
     ScheduleConfig,
     SharedConfig,
-    SplitConfig,
-    TextConfig,
     require,
 )
+from enas.data_configs import AugmentConfig, SplitConfig, TextConfig
 from enas.paths import PATHS
 from enas.spaces.base import ChildConfig
 from enas.spaces.macro import MacroConfig

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from enas.answers import ANSWER, read_answer
-from enas.configs import AugmentConfig, ObjectiveConfig, RetrainConfig, SplitConfig, TextConfig
+from enas.configs import ObjectiveConfig, RetrainConfig
+from enas.data_configs import AugmentConfig, SplitConfig, TextConfig
 from enas.metrics import METRICS, MetricName
 from enas.published import PUBLISHED
 from enas.spaces import SPACES

@@ -19,7 +19,8 @@ import pytest
 
 import enas.search
 from controllers import CONTROLLERS
-from enas.configs import BatchNormMode, RankingConfig, RetrainConfig, ScheduleConfig, SharedConfig, TextConfig
+from enas.configs import BatchNormMode, RankingConfig, RetrainConfig, ScheduleConfig, SharedConfig
+from enas.data_configs import TextConfig
 from enas.datasets import load_data
 from enas.datasets.data import Data
 from enas.datasets.images import ImageData, ImageSplit

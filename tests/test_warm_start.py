@@ -16,7 +16,8 @@ from torch import Tensor
 
 import scripts.search
 from enas.checkpoint import load_checkpoint, save_checkpoint
-from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
+from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
+from enas.data_configs import SplitConfig
 from enas.datasets.images import ImageData, ImageSplit
 from enas.errors import CheckpointError
 from enas.shared_weights import SharedWeights

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enas.configs import TextConfig, require
+from enas.configs import require
+from enas.data_configs import TextConfig
 from enas.datasets.digits import read_digits
 from enas.datasets.folder import folder_source
 from enas.datasets.npz import peek_npz, read_npz

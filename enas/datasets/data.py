@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from enas.configs import AugmentConfig, InputKind
+from enas.configs import InputKind
+from enas.data_configs import AugmentConfig
 from enas.metrics import MetricName
 
 

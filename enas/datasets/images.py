@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from enas.configs import AugmentConfig, InputKind
+from enas.configs import InputKind
+from enas.data_configs import AugmentConfig
 from enas.datasets.augment import Augmentation
 from enas.datasets.batches import BatchStream
 from enas.datasets.data import Data

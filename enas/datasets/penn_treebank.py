@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from enas.configs import TextConfig, require
+from enas.configs import require
+from enas.data_configs import TextConfig
 from enas.datasets.text_file import read_utf8
 from enas.datasets.text_source import RawText
 from enas.datasets.vocabulary import Vocabulary, all_tokens, split_text

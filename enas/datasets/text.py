@@ -10,7 +10,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from enas.configs import AugmentConfig, InputKind
+from enas.configs import InputKind
+from enas.data_configs import AugmentConfig
 from enas.datasets.data import Data
 from enas.datasets.random_lengths import RandomLengths
 from enas.datasets.text_source import num_sequences, unit_of

@@ -9,7 +9,7 @@ import codecs
 from collections.abc import Sequence
 from pathlib import Path
 
-from enas.configs import TextConfig
+from enas.data_configs import TextConfig
 from enas.datasets.text_source import LEAST_TOKENS, RawText
 from enas.datasets.vocabulary import split_text
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from enas.configs import TextConfig, require
+from enas.configs import require
+from enas.data_configs import TextConfig
 from enas.datasets.source import Looks, SplitSizes
 from enas.datasets.vocabulary import Vocabulary, frequent_tokens
 from enas.types import IntArray

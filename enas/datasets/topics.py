@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enas.configs import TextConfig
+from enas.data_configs import TextConfig
 from enas.datasets.text_file import split_tenths
 from enas.datasets.text_source import RawText
 from enas.datasets.vocabulary import split_text

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from enas.configs import TextLevel
+from enas.data_configs import TextLevel
 from enas.types import IntArray
 
 UNKNOWN = "<unk>"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from enas.configs import AugmentConfig
+from enas.data_configs import AugmentConfig
 from enas.datasets.random_lengths import RandomLengths
 from enas.datasets.text import TextData, TextSplit
 from enas.datasets.vocabulary import all_tokens

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import enas.datasets.text_file
-from enas.configs import TextConfig
+from enas.data_configs import TextConfig
 from enas.datasets import check_source, find_looks, load_data
 from enas.datasets.random_lengths import RandomLengths
 from enas.datasets.source import SplitSizes

@@ -18,7 +18,8 @@ import scripts.search
 from controllers import CONTROLLERS
 from controllers.configs import EnasConfig
 from controllers.evolution import EvolutionConfig
-from enas.configs import AugmentConfig, RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
+from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
+from enas.data_configs import AugmentConfig, SplitConfig
 from enas.datasets import DATASETS
 from enas.paths import PATHS
 from enas.rewards import REWARDS

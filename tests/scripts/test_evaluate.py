@@ -17,7 +17,8 @@ import torch
 import scripts.evaluate
 from enas.checkpoint import save_checkpoint
 from enas.children.cost import measure_cost
-from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
+from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
+from enas.data_configs import SplitConfig
 from enas.datasets import load_data
 from enas.datasets.images import ImageData
 from enas.export import load_derived

@@ -20,8 +20,9 @@ import enas.export
 import enas.search
 import scripts.build
 from enas.children.cost import Cost, measure_cost
-from enas.configs import ObjectiveConfig, RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
+from enas.configs import ObjectiveConfig, RetrainConfig, ScheduleConfig, SharedConfig
 from enas.costs import CostMeter
+from enas.data_configs import SplitConfig
 from enas.datasets.images import ImageData
 from enas.errors import SearchFailed, Stopped
 from enas.rewards import FLOOR

@@ -19,7 +19,8 @@ import enas.search
 import scripts.rank
 import scripts.rank_runs
 from enas.checkpoint import read_checkpoint, save_checkpoint
-from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
+from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
+from enas.data_configs import SplitConfig
 from enas.datasets import load_data
 from enas.errors import Stopped, TrainingFailed
 from enas.retrain import Retraining

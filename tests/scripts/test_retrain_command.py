@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 import scripts.retrain
-from enas.configs import AugmentConfig, RetrainConfig, SplitConfig, TextConfig
+from enas.configs import RetrainConfig
+from enas.data_configs import AugmentConfig, SplitConfig, TextConfig
 from enas.datasets import find_looks
 from enas.published import PUBLISHED
 from enas.spaces.macro import MacroConfig, MacroSpace

@@ -18,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from enas.checkpoint import load_checkpoint
 from enas.children.cost import measure_cost
-from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig, SplitConfig
+from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
+from enas.data_configs import SplitConfig
 from enas.datasets import load_data
 from enas.export import load_derived
 from enas.report import retrain_comparison
