@@ -23,6 +23,7 @@ from scripts.evaluate import parse_evaluate
 from scripts.presets import nasbench201, rnn_small
 from scripts.rank import parse_rank
 from scripts.retrain import parse_retrain
+from scripts.search_config import SearchConfig
 from scripts.summarise import parse_summarise
 
 ROOT = Path(__file__).parents[1]
@@ -79,20 +80,21 @@ def write_table(file: Path) -> None:
     np.savez(file, ops=list(OPERATIONS), codes=codes, **dict.fromkeys(names, numbers))
 
 
-def search_on_a_table(folder: Path) -> None:
-    """Search NAS-Bench-201 for a moment on the images of `cifar10.npz`, as the README's runs are found."""
-    preset = nasbench201()
-    config = replace(
-        preset,
-        data="npz:cifar10.npz",
-        epochs=1,
-        child=replace(preset.child, filters=2),
-        shared=replace(preset.shared, steps_per_epoch=1),
-        schedule=ScheduleConfig(controller_steps=1, architectures_per_step=2),
-        split=replace(preset.split, num_train=200, num_valid=2_000, image_size=4),
-    )
-    with build_search(config, folder) as run:
+def search_for_a_moment(preset: SearchConfig, folder: Path) -> None:
+    """Search to an answer, as the README's runs are found."""
+    shared = replace(preset.shared, steps_per_epoch=1)
+    schedule = ScheduleConfig(controller_steps=1, architectures_per_step=2)
+    with build_search(replace(preset, epochs=1, shared=shared, schedule=schedule), folder) as run:
         run.search.run()
+        derive_answer(run)
+
+
+def search_on_a_table(folder: Path) -> None:
+    """Search NAS-Bench-201 on the images of `cifar10.npz`."""
+    preset = nasbench201()
+    split = replace(preset.split, num_train=200, num_valid=2_000, image_size=4)
+    child = replace(preset.child, filters=2)
+    search_for_a_moment(replace(preset, data="npz:cifar10.npz", child=child, split=split), folder)
 
 
 def write_texts(folder: Path) -> None:
@@ -106,21 +108,10 @@ def write_texts(folder: Path) -> None:
 
 
 def search_on_a_text(folder: Path) -> None:
-    """Search a recurrent cell for a moment, as the README's runs on the Penn Treebank are found."""
+    """Search a recurrent cell on the Penn Treebank of `write_texts`."""
     preset = rnn_small()
-    config = replace(
-        preset,
-        data="ptb:ptb",
-        epochs=1,
-        child=replace(preset.child, hidden=2),
-        shared=replace(preset.shared, steps_per_epoch=1),
-        schedule=ScheduleConfig(controller_steps=1, architectures_per_step=2),
-        text=replace(preset.text, vocabulary=10_000, bptt=35),
-        split=replace(preset.split, num_train=5_000),
-    )
-    with build_search(config, folder) as run:
-        run.search.run()
-        derive_answer(run)
+    text, split = replace(preset.text, bptt=35), replace(preset.split, num_train=5_000)
+    search_for_a_moment(replace(preset, data="ptb:ptb", child=replace(preset.child, hidden=2), text=text, split=split), folder)
 
 
 @pytest.mark.slow
