@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ class StopRequest:
     """Whether a signal has asked the command to stop. Called without arguments it says so: work asks it after each step.
 
     Within `deferred` the work goes on to the end of its step. Anywhere else nothing needs saving, and the signal raises
-    `Interrupted` where it arrives.
+    `Interrupted` where it arrives, but for a module that is being loaded: there the process ends at once, since an exception in
+    the middle of PyTorch's own set-up becomes another error or an abort of the process.
 
     Attributes:
         signal: the number of the signal that came, or None.
@@ -69,8 +71,20 @@ class StopRequest:
         self.signal = number
         for other in self._installed:  # and no other: what is ignored stays so
             signal.signal(other, signal.SIG_DFL)
+        if not self._is_deferred and _is_importing(frame):
+            with contextlib.suppress(OSError, RuntimeError):  # nobody reads it, or the signal came within a write to it
+                sys.stdout.flush()
+            with contextlib.suppress(OSError):
+                os.write(2, f"{signal.Signals(number).name}: interrupted{self.hint and f'; {self.hint}'}\n".encode())
+            os._exit(128 + number)
         if not self._is_deferred:
             raise Interrupted
         with contextlib.suppress(OSError):  # the terminal may be gone: nobody reads the note, and the state is saved all the same
             # Not by sys.stderr, which may be in the middle of a write that this handler interrupted.
             os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + _NOTE)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
