@@ -30,6 +30,7 @@ from enas.configs import Precision
 from enas.datasets.data import Batch
 from enas.devices import autocast
 from enas.train_metrics import MixtureGradient
+from enas.transfer import to_device
 from enas.types import BoolArray, Relaxation
 
 CLIP_EPS = 1e-6
@@ -91,7 +92,7 @@ def next_step(optimizer: torch.optim.SGD, *, learning_rate: float, grad_clip: fl
 
 def mixture_weights(relaxation: Relaxation, like: Tensor) -> Tensor:
     """Return a mixture's weights as a leaf that gradients are taken of. Args: like: tensor of their device and dtype."""
-    return torch.tensor(relaxation.weights, device=like.device, dtype=like.dtype, requires_grad=True)
+    return to_device(torch.tensor(relaxation.weights, dtype=like.dtype), like.device).requires_grad_()
 
 
 @contextmanager

@@ -60,8 +60,8 @@ def guarded_step(
 
     Returns: the gradient's norm before clipping, and whether the step failed, scalars on the device.
     """
-    norm = clip_gradients(weights, grad_clip)
-    failed = ~(losses.isfinite().all() & norm.isfinite().to(losses.device))
+    norm = clip_gradients(weights, grad_clip).to(losses.device)  # without a gradient, PyTorch's norm is on the CPU
+    failed = ~(losses.isfinite().all() & norm.isfinite())
     set_learning_rate(optimizer, learning_rate)
     step_unless(failed, optimizer)
     undo(failed)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -25,41 +25,20 @@ from enas.draw import drawing_array
 from enas.errors import SearchFailed, Stopped
 from enas.failures import LIMITS, Failure, describe, failures
 from enas.metrics import ACCURACY, Metric
+from enas.position import Position
 from enas.spaces.base import SearchSpace
 from enas.system import memory_metrics
 from enas.tracking import ArchitectureRow, Tracker
-from enas.trainers import SearchEnv, Stateful, Trainer
-from enas.types import Controller, FloatArray, IntArray, State
+from enas.trainers import Stateful, Trainer
+from enas.types import Controller, FloatArray, IntArray, SearchEnv, State
 
+FETCH_EVERY = 10
+"""Training steps after which what they gave is fetched from the device, so that none waits for it; it is also fetched before
+metrics are written, before a checkpoint and where the phase ends. A search that failed says so at most as many steps later."""
 LOG_EVERY = 50
 """Environment steps of a phase after which its metrics are written; they are also written where the phase ends."""
 NUM_PICTURES = 20
 """How often in a search the policy's choices and a drawing go to TensorBoard."""
-
-
-@dataclass
-class Position:
-    """Where a search stands; saved in every checkpoint.
-
-    Attributes:
-        epoch: epochs completed.
-        shared_steps, controller_steps: environment steps completed in the epoch under way.
-        num_architectures: architectures run so far, trained or measured; a mixture counts as one; the x axis of all metrics.
-        num_measured: architectures measured for rewards so far, the budget that strategies are compared on.
-        num_failed: architectures that failed so far, in training or when measured (see `enas.failures`).
-        failed_in_a_row: of each phase and kind of failure, how many training steps or measured architectures failed since one of
-            the phase went well; that measuring works does not make a training sound.
-        best_reward: the highest reward so far; None before the first.
-    """
-
-    epoch: int = 0
-    shared_steps: int = 0
-    controller_steps: int = 0
-    num_architectures: int = 0
-    num_measured: int = 0
-    num_failed: int = 0
-    failed_in_a_row: dict[str, dict[str, int]] = field(default_factory=lambda: {"shared": {}, "controller": {}})
-    best_reward: float | None = None
 
 
 class Search:
@@ -142,10 +121,17 @@ class Search:
     def _shared_phase(self) -> None:
         if not self.schedule.trains_in(self.position.epoch):
             return
-        self.trainer.start()
         learns = self.schedule.measures_in(self.position.epoch)
         while self.position.shared_steps < self.shared_steps:
-            trained = self.trainer.step(progress=self._learning_progress(), learns=learns)
+            self.position.num_architectures += self.trainer.step(progress=self._learning_progress(), learns=learns)
+            self.position.shared_steps += 1
+            self._after_step("shared", self.position.shared_steps, self.shared_steps)
+
+    def _take_in_training(self) -> None:
+        """Fetch what the latest training steps gave, and write it down step by step; does nothing where all is fetched."""
+        steps = self.trainer.fetch()
+        first = self.position.num_architectures - sum(len(trained.failed) for trained in steps)
+        for trained in steps:
             self._collect("shared/loss", [trained.loss])
             self._collect("shared/accuracy", trained.accuracy)
             self._collect_losses("shared", [trained.loss])
@@ -153,9 +139,8 @@ class Search:
             self._collect("shared/lr", [trained.learning_rate])
             for name, value in trained.metrics.items():
                 self._collect(f"controller/{name}", [value])
-            self._record("shared", trained.tokens, trained.rewards, trained.accuracy, trained.failed, costs={}, told={})
-            self.position.shared_steps += 1
-            self._after_step("shared", self.position.shared_steps, self.shared_steps)
+            self._record("shared", first, trained.tokens, trained.rewards, trained.accuracy, trained.failed, costs={}, told={})
+            first += len(trained.failed)
 
     def _learning_progress(self) -> float:
         """Return the share of the training steps in which a strategy may learn that are done, in [0, 1); 0 in warm-up."""
@@ -190,13 +175,16 @@ class Search:
             for name, values in costs.items():
                 self._collect(f"controller/cost_{name}", values)
             told = self._told(accuracies, losses)
-            self._record("controller", rollout.tokens, rewards, accuracies, failed, costs=costs, told=told)
+            first = self.position.num_architectures
+            self.position.num_architectures += len(rewards)
+            self._record("controller", first, rollout.tokens, rewards, accuracies, failed, costs=costs, told=told)
             self.position.controller_steps += 1
             self._after_step("controller", self.position.controller_steps, self.schedule.controller_steps)
 
     def _record(
         self,
         phase: Phase,
+        first: int,
         tokens: IntArray,
         rewards: FloatArray,
         accuracies: FloatArray,
@@ -205,16 +193,17 @@ class Search:
         costs: Mapping[str, FloatArray],
         told: Mapping[str, FloatArray],
     ) -> None:
-        """Count what a step ran, and write its architectures down; a mixture, which has no tokens, is none."""
-        first = self.position.num_architectures
-        self.position.num_architectures += len(failed)
+        """Write down the architectures that a step ran, and count what failed; a mixture, which has no tokens, is none.
+
+        Args: first: architectures run before the step.
+        """
         rows = zip(tokens.tolist(), rewards.tolist(), accuracies[: len(tokens)].tolist(), failed[: len(tokens)], strict=True)
         self.tracker.architectures(
             ArchitectureRow(
                 index=first + offset,
                 epoch=self.position.epoch,
                 phase=phase,
-                step=self.position.num_architectures,
+                step=first + len(failed),
                 tokens=row,
                 reward=reward,
                 accuracy=accuracy,
@@ -245,7 +234,10 @@ class Search:
                 raise SearchFailed(f"{in_a_row[failure]} {what} in a row failed, the last with {failure}: {name}")
 
     def _after_step(self, phase: Phase, done: int, total: int) -> None:
-        if done % LOG_EVERY == 0 or done == total:
+        is_logged = done % LOG_EVERY == 0 or done == total
+        if is_logged or done % FETCH_EVERY == 0:
+            self._take_in_training()
+        if is_logged:
             self._log(phase)
         self._on_step(self.position)
         if self._should_stop():
@@ -351,6 +343,7 @@ class Search:
         """Write everything that the search needs to go on; where the disk refuses, warn and go on with the old checkpoint.
 
         Returns: whether it was written.
+        Raises: SearchFailed where the latest training steps were too many failures.
         """
         self.tracker.flush()
         saved = saved_unless_refused(lambda: self._save(self.state_dict()))
@@ -358,7 +351,8 @@ class Search:
         return saved
 
     def state_dict(self) -> State:
-        """Return all state: position, collected metrics, every part's state, file positions."""
+        """Return all state: position, collected metrics, every part's state, file positions. Raises as `checkpoint` does."""
+        self._take_in_training()
         return {
             "position": asdict(self.position),
             "window": {tag: list(values) for tag, values in self._window.items()},

@@ -260,14 +260,10 @@ class SharedWeights:
 
         One that does not fit in memory has NaN as its loss and accuracy.
         """
-        first = self.num_evaluations
-        if self.config.reward_batch == "shared":
-            self.num_evaluations += 1
-            return self._measure([(architectures, self._reward_batches(first))])
-        self.num_evaluations += len(architectures)
-        return self._measure(
-            ([architecture], self._reward_batches(first + index)) for index, architecture in enumerate(architectures)
-        )
+        first, is_shared = self.num_evaluations, self.config.reward_batch == "shared"
+        self.num_evaluations += 1 if is_shared else len(architectures)
+        batches = [self._reward_batches(index) for index in range(first, self.num_evaluations)]
+        return self._measure([(architectures, zip(*(batches * len(architectures) if is_shared else batches), strict=True))])
 
     def _reward_batches(self, evaluation: int) -> list[Batch]:
         """Return the validation minibatches of the n-th measurement, counted from 0."""
@@ -284,38 +280,38 @@ class SharedWeights:
             part = part.first(num_images)
             stream = self._stream(part, "valid", 1, None)
         chunk = even_chunk(part, self.config.valid_batch_size)
-        return self._measure(([architecture], stream.whole(chunk)) for architecture in architectures)
+        return self._measure(([architecture], zip(stream.whole(chunk))) for architecture in architectures)
 
     @torch.no_grad()
-    def _measure(self, groups: Iterable[tuple[Sequence[Any], Iterable[Batch]]]) -> Evaluation:
-        """Measure each group of architectures on its own batches; every group sees as many examples."""
+    def _measure(self, groups: Iterable[tuple[Sequence[Any], Iterable[Sequence[Batch]]]]) -> Evaluation:
+        """Measure groups of architectures, together with rows of a minibatch for each of them; all see as many examples."""
         self._set_training(False)
         totals, num_examples = [], 1
         with batch_statistics(self._norms) if self.config.batch_norm == "batch" else nullcontext():
-            for architectures, batches in groups:
-                total, count = self._score_what_fits(architectures, batches)
+            for architectures, rows in groups:
+                total, count = self._score_what_fits(architectures, rows)
                 totals.append(total)
                 num_examples = max(num_examples, count)
         correct, loss = torch.cat(totals).cpu().double().numpy().T / num_examples
         return Evaluation(accuracy=correct, loss=loss, num_examples=num_examples)
 
-    def _score_what_fits(self, architectures: Sequence[Any], batches: Iterable[Batch]) -> tuple[Tensor, int]:
-        """Return `_score`, with NaN in the rows of architectures that do not fit in memory."""
+    def _score_what_fits(self, architectures: Sequence[Any], rows: Iterable[Sequence[Batch]]) -> tuple[Tensor, int]:
+        """Return `_score`, with NaN for architectures that do not fit in memory."""
         if len(architectures) == 1:
-            return self._score_alone(architectures[0], batches)
-        batches = list(batches)
+            return self._score_alone(architectures[0], rows)
+        rows = list(rows)
         if self.config.batch_norm != "recalibrated":
-            result = none_if_out_of_memory(lambda: self._score(architectures, batches))
+            result = none_if_out_of_memory(lambda: self._score(architectures, rows))
             if result is not None:
                 return result
         # One by one: each has statistics of its own, or one of them must not spoil the others' measurements.
-        rows = [self._score_alone(architecture, batches) for architecture in architectures]
-        return torch.cat([total for total, _ in rows]), max(count for _, count in rows)
+        alone = [self._score_alone(one, zip(batches)) for one, batches in zip(architectures, zip(*rows, strict=True), strict=True)]
+        return torch.cat([total for total, _ in alone]), max(count for _, count in alone)
 
-    def _score_alone(self, architecture: Any, batches: Iterable[Batch]) -> tuple[Tensor, int]:
+    def _score_alone(self, architecture: Any, rows: Iterable[Sequence[Batch]]) -> tuple[Tensor, int]:
         def compute() -> tuple[Tensor, int]:
             with self._recalibrated(architecture) if self.config.batch_norm == "recalibrated" else nullcontext():
-                return self._score([architecture], batches)
+                return self._score([architecture], rows)
 
         result = none_if_out_of_memory(compute)
         if result is not None:
@@ -323,18 +319,19 @@ class SharedWeights:
         self._warn_of_memory(describe(self.space, architecture), "not measured")
         return torch.full((1, 2), torch.nan, device=self.device), 0
 
-    def _score(self, architectures: Sequence[Any], batches: Iterable[Batch]) -> tuple[Tensor, int]:
+    def _score(self, architectures: Sequence[Any], rows: Iterable[Sequence[Batch]]) -> tuple[Tensor, int]:
         """Return (number right, sum of losses) as a tensor (N, 2) on the device, and how many examples there were."""
         totals, num_examples = torch.zeros(len(architectures), 2, device=self.device), 0
-        carries: list[Tensor | None] | None = None
-        for batch in batches:
-            before, carries = None if batch.starts_afresh else carries, []
+        carries: list[Tensor | None] = [None] * len(architectures)
+        for row in rows:
+            before = [None if batch.starts_afresh else carry for batch, carry in zip(row, carries, strict=True)]
+            carries = []
             with autocast(self.device, self.precision):
-                outputs = self.child.evaluate_many(batch.inputs, architectures, carries=before)
-                for total, output in zip(totals, outputs, strict=True):  # each runs when its turn comes
+                outputs = self.child.evaluate_many([batch.inputs for batch in row], architectures, carries=before)
+                for total, batch, output in zip(totals, row, outputs, strict=True):  # each may run when its turn comes
                     carries.append(output.carry)
                     total += count_and_loss(output, batch.labels)
-            num_examples += len(batch.labels)
+            num_examples += len(row[0].labels)
         return totals, num_examples
 
     @contextmanager

@@ -1,10 +1,17 @@
-"""What a training step of the shared weights gave, by paths or by a mixture, still on the device."""
+"""What a training step of the shared weights gave, by paths or by a mixture: on the device, and fetched from there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
+
+from enas.failures import STEEP, Failure, failures
+from enas.rewards import FLOOR
+from enas.transfer import to_host
+from enas.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +59,62 @@ class MixtureGradient:
     gradient: Tensor
     loss: Tensor
     accuracy: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedMetrics:
+    """What one shared step gave, on the host; M is 1 of a mixture.
+
+    Attributes:
+        loss, accuracy: (M,), see `TrainMetrics`.
+        grad_norm, learning_rate: see `TrainMetrics`.
+        failed: how each of the M failed, or None; all of them where the gradient alone was not finite.
+        gradient: (R, K), of a mixture's weights; None of paths.
+    """
+
+    loss: FloatArray
+    accuracy: FloatArray
+    grad_norm: float
+    learning_rate: float
+    failed: Sequence[Failure | None]
+    gradient: FloatArray | None
+
+    @property
+    def rewards(self) -> FloatArray:
+        """What a strategy would learn from, (M,): the accuracy on the training minibatch; the floor where a path failed."""
+        return np.where([failure is None for failure in self.failed], self.accuracy, FLOOR)
+
+
+def fetch(steps: Sequence[TrainMetrics]) -> list[FetchedMetrics]:
+    """Bring what steps gave to the host, by one transfer for all of them; none for no steps."""
+    if not steps:
+        return []
+    arrays = iter(to_host([part for step in steps for part in _parts(step)]))
+    return [_fetched(step.learning_rate, *(next(arrays) for _ in _parts(step))) for step in steps]
+
+
+def _parts(step: TrainMetrics) -> list[Tensor]:
+    parts = [step.loss, step.accuracy, step.grad_norm, step.failed]
+    return [*parts, step.gradient] if isinstance(step, MixtureMetrics) else parts
+
+
+def _fetched(
+    learning_rate: float,
+    loss: FloatArray,
+    accuracy: FloatArray,
+    grad_norm: FloatArray,
+    has_failed: FloatArray,
+    gradient: FloatArray | None = None,
+) -> FetchedMetrics:
+    loss, accuracy = loss.reshape(-1), accuracy.reshape(-1)
+    failed = failures(loss, accuracy)
+    if has_failed and not any(failed):  # no loss tells that the step failed
+        failed = [STEEP] * len(failed)
+    return FetchedMetrics(
+        loss=loss,
+        accuracy=accuracy,
+        grad_norm=float(grad_norm),
+        learning_rate=learning_rate,
+        failed=failed,
+        gradient=gradient,
+    )

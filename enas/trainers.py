@@ -1,38 +1,33 @@
 """What a training step of the shared weights is in a search: sampled paths, or a mixture of all operations.
 
-A search asks its trainer for one step after the other and writes down what each gave; it knows nothing of paths.
+A search asks its trainer for one step after the other and, now and then, for what they gave; it knows nothing of paths. Until
+then that stays on the device, so that no step waits for it. Only a strategy that learns from the steps themselves has to know at
+once: each step that it learns from costs a transfer, and of second order (`enas.mixture_gradient`) two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from enas.failures import STEEP, Failure, failures
 from enas.paths import PathRule
-from enas.train_metrics import MixtureGradient
-from enas.types import FloatArray, GradientController, IntArray, Rollout, State, TrainingLearner
+from enas.train_metrics import FetchedMetrics, MixtureGradient, TrainMetrics, fetch
+from enas.transfer import to_host
+from enas.types import FloatArray, GradientController, IntArray, PathBatch, Rollout, State, TrainingLearner
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from enas.shared_weights import SharedWeights
 
 
-class SearchEnv(Protocol):
-    """What a search needs of a Gymnasium vector environment (SAME_STEP autoreset, measurements in `final_info`)."""
+class PathWeights(Protocol):
+    """Shared weights that paths are trained on."""
 
-    num_envs: int
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Switch the phase by `options={"phase": ...}`."""
-        ...
-
-    def step(self, actions: IntArray) -> tuple[Any, FloatArray, Any, Any, dict[str, Any]]:
-        """Run architectures, integers (num_envs, D)."""
+    def train_step(self, paths: PathBatch) -> TrainMetrics:
+        """Train paths on one minibatch; what that gave stays on the device."""
         ...
 
 
@@ -77,68 +72,121 @@ class Trainer(Protocol):
     """Who trains the shared weights, step by step.
 
     Attributes:
-        parts: owners of state beside the strategy and the shared weights, by their name in the checkpoint.
+        parts: owners of state beside the strategy and the shared weights, by their name in the checkpoint; what is not fetched
+            yet is no part of it.
     """
 
     parts: Mapping[str, Stateful]
 
-    def start(self) -> None:
-        """Begin, or go on with, a phase of training."""
-        ...
-
-    def step(self, *, progress: float, learns: bool) -> Trained:
+    def step(self, *, progress: float, learns: bool) -> int:
         """Train once.
 
         Args:
             progress: the share of the training steps in which a strategy may learn that are done, in [0, 1); 0 in warm-up.
             learns: whether a strategy that learns while the weights are trained may do so; not in warm-up epochs.
+
+        Returns: how many architectures that trained; a mixture counts as one.
         """
         ...
+
+    def fetch(self) -> list[Trained]:
+        """Return what the steps since the last call gave, in order; waits for the device."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """A step that is not fetched yet.
+
+    Attributes:
+        tokens: as in `Trained`.
+        total_weight: of the losses that were added up.
+        metrics: what it gave, on the device.
+        failure: of what came before the training, or None.
+        learned: what the strategy learned before the training.
+    """
+
+    tokens: IntArray
+    total_weight: float
+    metrics: TrainMetrics
+    failure: Failure | None = None
+    learned: Mapping[str, float] = field(default_factory=dict)
+
+    def told(self, fetched: FetchedMetrics) -> Trained:
+        """Return what the step gave. Args: fetched: its metrics."""
+        return Trained(
+            tokens=self.tokens,
+            rewards=fetched.rewards[: len(self.tokens)],
+            accuracy=fetched.accuracy,
+            loss=float(fetched.loss.sum() / self.total_weight),
+            grad_norm=fetched.grad_norm,
+            learning_rate=fetched.learning_rate,
+            failed=[failure or self.failure for failure in fetched.failed],
+            metrics=self.learned,
+        )
+
+
+class _Steps:
+    """The steps since the last fetch, of which the last ones may still be on the device."""
+
+    def __init__(self) -> None:
+        self._told: list[Trained] = []
+        self._pending: list[_Step] = []
+
+    def add(self, step: _Step) -> None:
+        """Take in a step without waiting for it."""
+        self._pending.append(step)
+
+    def fetch_latest(self) -> tuple[Trained, FetchedMetrics]:
+        """Return the step that was added last, and its metrics; one transfer."""
+        fetched = fetch([step.metrics for step in self._pending])
+        self._told += [step.told(one) for step, one in zip(self._pending, fetched, strict=True)]
+        self._pending = []
+        return self._told[-1], fetched[-1]
+
+    def teach(self, metrics: Mapping[str, float]) -> None:
+        """Note what the strategy learned from the latest step, which is fetched."""
+        self._told[-1] = replace(self._told[-1], metrics=metrics)
+
+    def take(self) -> list[Trained]:
+        """Return all steps, in order, and forget them; one transfer, none where nothing is on the device."""
+        if self._pending:
+            self.fetch_latest()
+        told, self._told = self._told, []
+        return told
 
 
 class PathTrainer:
     """Trains the paths that a rule draws.
 
     Args:
-        envs: as many slots as the rule draws paths.
+        shared: the weights.
         paths: the rule.
         learner: a strategy that may learn from the accuracies of its paths on the training minibatch; None for none.
     """
 
-    def __init__(self, envs: SearchEnv, paths: PathRule, *, learner: TrainingLearner | None = None) -> None:
+    def __init__(self, shared: PathWeights, paths: PathRule, *, learner: TrainingLearner | None = None) -> None:
         self.parts: Mapping[str, Stateful] = {"paths": paths}
-        self._envs = envs
+        self._shared = shared
         self._paths = paths
         self._learner = learner if learner is not None and learner.learns_in_training else None
+        self._steps = _Steps()
 
-    def start(self) -> None:
-        """Switch the environments to phase `shared`."""
-        self._envs.reset(options={"phase": "shared"})
-
-    def step(self, *, progress: float, learns: bool) -> Trained:
+    def step(self, *, progress: float, learns: bool) -> int:
         """Train the paths of one draw; see `Trainer.step`. From a step that failed nothing is learned."""
         del progress
         paths = self._paths.draw()
-        self._envs.reset(options={"loss_weights": paths.loss_weights})
-        _, rewards, _, _, infos = self._envs.step(paths.tokens)
-        measured = infos["final_info"]
-        failed = failures(measured["train_loss"], measured["train_accuracy"])
-        grad_norm = float(measured["grad_norm"][0])
-        if not any(failed) and not np.isfinite(grad_norm):
-            failed = [STEEP] * len(failed)
-        metrics: Mapping[str, float] = {}
-        if learns and self._learner is not None and not any(failed):
-            metrics = self._learner.update_in_training(Rollout(tokens=paths.tokens), measured["train_accuracy"])
-        return Trained(
-            tokens=paths.tokens,
-            rewards=rewards,
-            accuracy=measured["train_accuracy"],
-            loss=float(measured["train_loss"].sum() / paths.loss_weights.sum()),
-            grad_norm=grad_norm,
-            learning_rate=float(measured["learning_rate"][0]),
-            failed=failed,
-            metrics=metrics,
-        )
+        metrics = self._shared.train_step(paths)
+        self._steps.add(_Step(tokens=paths.tokens, total_weight=float(paths.loss_weights.sum()), metrics=metrics))
+        if learns and self._learner is not None:
+            trained, _ = self._steps.fetch_latest()
+            if not any(trained.failed):
+                self._steps.teach(self._learner.update_in_training(Rollout(tokens=trained.tokens), trained.accuracy))
+        return len(paths.tokens)
+
+    def fetch(self) -> list[Trained]:
+        """Return what the steps since the last call gave; see `Trainer.fetch`."""
+        return self._steps.take()
 
 
 class MixtureTrainer:
@@ -154,49 +202,35 @@ class MixtureTrainer:
         self.parts: Mapping[str, Stateful] = {}
         self._shared = shared
         self._controller = controller
+        self._no_tokens = np.zeros((0, len(shared.space.decisions)), dtype=np.int64)
+        self._steps = _Steps()
 
-    def start(self) -> None:
-        """Do nothing: there are no environments to switch."""
-
-    def step(self, *, progress: float, learns: bool) -> Trained:
+    def step(self, *, progress: float, learns: bool) -> int:
         """Train one mixture; see `Trainer.step`.
 
         A gradient that is not finite reaches no strategy, and fails the step; at level `single` a failed step teaches nothing.
         """
-        metrics: Mapping[str, float] = {}
+        learned: Mapping[str, float] = {}
         failure: Failure | None = None
         if learns and self._controller.level == "bilevel":
             relaxation = self._controller.relax(progress)
-            found = self._shared.architecture_gradient(relaxation, order=self._controller.order)
-            metrics, failure = self._descend(found)
-        trained = self._shared.mixture_step(self._controller.relax(progress))
-        if learns and self._controller.level == "single" and not bool(trained.failed):
-            metrics, _ = self._descend(MixtureGradient(gradient=trained.gradient, loss=trained.loss, accuracy=trained.accuracy))
-        accuracy = _on_cpu(trained.accuracy)[None]
-        failure = failures(_on_cpu(trained.loss)[None], accuracy)[0] or failure
-        if failure is None and bool(trained.failed):
-            failure = STEEP
-        return Trained(
-            tokens=np.zeros((0, len(self._shared.space.decisions)), dtype=np.int64),
-            rewards=np.zeros(0),
-            accuracy=accuracy,
-            loss=float(trained.loss),
-            grad_norm=float(trained.grad_norm),
-            learning_rate=trained.learning_rate,
-            failed=[failure],
-            metrics=metrics,
-        )
+            learned, failure = self._descend(self._shared.architecture_gradient(relaxation, order=self._controller.order))
+        metrics = self._shared.mixture_step(self._controller.relax(progress))
+        self._steps.add(_Step(tokens=self._no_tokens, total_weight=1.0, metrics=metrics, failure=failure, learned=learned))
+        if learns and self._controller.level == "single":
+            trained, fetched = self._steps.fetch_latest()
+            if not any(trained.failed) and fetched.gradient is not None:
+                self._steps.teach({"loss": trained.loss, **self._controller.descend(fetched.gradient)})
+        return 1
+
+    def fetch(self) -> list[Trained]:
+        """Return what the steps since the last call gave; see `Trainer.fetch`."""
+        return self._steps.take()
 
     def _descend(self, found: MixtureGradient) -> tuple[Mapping[str, float], Failure | None]:
         """Hand a gradient to the strategy if it is sound; return what it learned, and how the gradient failed."""
-        gradient = _on_cpu(found.gradient)
-        loss, accuracy = (_on_cpu(value)[None] for value in (found.loss, found.accuracy))
-        failure = failures(loss, accuracy)[0] or (None if np.isfinite(gradient).all() else STEEP)
+        gradient, loss, accuracy = to_host([found.gradient, found.loss, found.accuracy])
+        failure = failures(loss[None], accuracy[None])[0] or (None if np.isfinite(gradient).all() else STEEP)
         if failure is not None:
             return {}, failure
-        return {"loss": float(loss[0]), **self._controller.descend(gradient)}, None
-
-
-def _on_cpu(values: Tensor) -> FloatArray:
-    array: FloatArray = values.cpu().double().numpy()  # in this order: MPS knows no float64
-    return array
+        return {"loss": float(loss), **self._controller.descend(gradient)}, None

@@ -118,6 +118,20 @@ class Controller(Protocol):
         ...
 
 
+class SearchEnv(Protocol):
+    """What a search needs of a Gymnasium vector environment (SAME_STEP autoreset, measurements in `final_info`)."""
+
+    num_envs: int
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Switch the phase by `options={"phase": ...}`."""
+        ...
+
+    def step(self, actions: IntArray) -> tuple[Any, FloatArray, Any, Any, dict[str, Any]]:
+        """Run architectures, integers (num_envs, D)."""
+        ...
+
+
 @runtime_checkable
 class GradientController(Controller, Protocol):
     """A strategy that learns from the loss's gradient with respect to a mixture's weights; rewards teach it nothing.

@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
-import torch
 
 from enas.configs import Phase
 from enas.costs import CostMeter
 from enas.rewards import FLOOR, Reward
 from enas.shared_weights import SharedWeights
+from enas.train_metrics import fetch
 from enas.types import FloatArray, IntArray, PathBatch
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -87,16 +87,12 @@ class PhaseRunner:
         weights = np.full(len(tokens), 1 / len(tokens)) if self._loss_weights is None else self._loss_weights
         if weights.shape != (len(tokens),):
             raise ValueError(f"loss_weights: expected one for each of {len(tokens)} architectures, got shape {weights.shape}")
-        metrics = self.shared.train_step(PathBatch(tokens=tokens, loss_weights=weights))
-        values = torch.cat([metrics.accuracy, metrics.loss, metrics.grad_norm[None]])
-        *measured, grad_norm = values.tolist()  # the step's one transfer from the device
-        accuracy, loss = np.split(np.array(measured), 2)
+        (fetched,) = fetch([self.shared.train_step(PathBatch(tokens=tokens, loss_weights=weights))])
         everyone = np.ones(len(tokens))
-        info["train_accuracy"], info["train_loss"] = accuracy, loss
-        info["grad_norm"] = grad_norm * everyone
-        info["learning_rate"] = metrics.learning_rate * everyone
-        steep = np.isfinite(loss).all() and not np.isfinite(grad_norm)  # no path's loss tells that the step failed
-        return np.full(len(tokens), FLOOR) if steep else _floored(accuracy, loss=loss)
+        info["train_accuracy"], info["train_loss"] = fetched.accuracy, fetched.loss
+        info["grad_norm"] = fetched.grad_norm * everyone
+        info["learning_rate"] = fetched.learning_rate * everyone
+        return fetched.rewards
 
     def _measure(self, tokens: IntArray, info: dict[str, FloatArray]) -> FloatArray:
         evaluation = self.shared.evaluate([self.shared.space.decode(row) for row in tokens])

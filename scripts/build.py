@@ -38,9 +38,10 @@ from enas.metrics import ACCURACY, METRICS, Metric
 from enas.pareto import make_front, read_measured, save_front, worth_measuring
 from enas.pareto_picture import save_front_picture
 from enas.paths import PATHS
+from enas.position import Position
 from enas.ranking.monitor import RankMonitor, draw_sample
 from enas.rewards import limit_excess, make_reward
-from enas.search import Position, Search
+from enas.search import Search
 from enas.seeding import derive_seed
 from enas.shared_weights import SharedWeights
 from enas.spaces.base import SearchSpace
@@ -240,8 +241,7 @@ def _make_trainer(config: SearchConfig, shared: SharedWeights, controller: Contr
     if isinstance(controller, GradientController):
         return MixtureTrainer(shared, controller)
     paths = PATHS[config.paths](shared.space, controller, num_paths=config.shared.paths_per_step, seed=config.seed)
-    envs = SharedWeightVectorEnv(shared, num_envs=paths.num_paths, phase="shared")
-    return PathTrainer(envs, paths, learner=controller if isinstance(controller, TrainingLearner) else None)
+    return PathTrainer(shared, paths, learner=controller if isinstance(controller, TrainingLearner) else None)
 
 
 def _advice(config: SearchConfig, controller: Controller) -> str:

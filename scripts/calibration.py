@@ -149,9 +149,8 @@ def _round(run: Run, stop: StopRequest) -> dict[str, float]:
     steps = {"warming": lambda: _train(run, learns=False), "training": lambda: _train(run, learns=True)}
     schedule, seconds = run.config.schedule, dict.fromkeys(_PER_ROUND, 0.0)
     if schedule.trains_in(0):
-        run.search.trainer.start()
         for name in [*["warming"] * (schedule.warmup_epochs > 0), *["training"] * (schedule.kind == "alternating")]:
-            seconds[name] = _seconds_of(steps[name], _PER_ROUND[name], stop)
+            seconds[name] = _seconds_of(steps[name], _PER_ROUND[name], stop, fetch=run.search.trainer.fetch)
     run.search.controller_envs.reset(options={"phase": "controller"})
     seconds["measuring"] = _seconds_of(lambda: _measure(run), _PER_ROUND["measuring"], stop)
     return seconds
@@ -176,10 +175,14 @@ def _time_watching(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def _seconds_of(step: Callable[[], object], count: int, stop: StopRequest) -> float:
+def _seconds_of(
+    step: Callable[[], object], count: int, stop: StopRequest, *, fetch: Callable[[], object] = lambda: None
+) -> float:
+    """Return the mean seconds of so many steps and of fetching what they gave, which waits until they are done."""
     start = time.perf_counter()
     for _ in range(count):
         if stop():
             raise Stopped("stopped while steps were timed, nothing is lost")
         step()
+    fetch()
     return (time.perf_counter() - start) / count

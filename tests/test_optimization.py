@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from enas.optimization import clip_gradients, make_sgd, set_learning_rate
+from enas.optimization import clip_gradients, guarded_step, make_sgd, set_learning_rate
 
 
 def parameters(count=3):
@@ -118,3 +118,12 @@ def test_no_limit_measures_only():
 @pytest.mark.parametrize("largest", [None, 1.0])
 def test_norm_of_no_gradients_is_zero(largest):
     assert clip_gradients(parameters(), largest).item() == 0.0
+
+
+def test_norm_of_no_gradients_is_where_the_losses_are():
+    """No path of a step fitted in memory: what the step gave can still be put together on its device."""
+    weights = parameters()
+    optimizer = make_sgd(weights, learning_rate=0.1, momentum=0.9, weight_decay=0.0)
+    losses = torch.zeros(2, device="meta")  # stands for an accelerator
+    norm, failed = guarded_step(optimizer, weights, losses, learning_rate=0.1, grad_clip=5.0, undo=lambda failed: None)
+    assert (norm.device, failed.device) == (losses.device, losses.device)

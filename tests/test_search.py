@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -17,12 +17,17 @@ from controllers import CONTROLLERS
 from controllers.evolution import EvolutionConfig
 from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
 from enas.datasets.images import ImageData
+from enas.errors import SearchFailed
+from enas.errors import Stopped as StoppedOnDemand
+from enas.failures import LIMITS, NOT_FINITE
 from enas.metrics import ACCURACY, METRICS, Metric
 from enas.paths import PATHS, PathRule
-from enas.search import Position, Search
+from enas.position import Position
+from enas.search import FETCH_EVERY, Search
 from enas.spaces.macro import OPERATIONS, MacroConfig
 from enas.spaces.sampling import sample_uniform
 from enas.tracking import Tracker
+from enas.train_metrics import TrainMetrics
 from enas.trainers import PathTrainer
 from enas.types import FloatArray, IntArray, PathBatch, Rollout, State
 from scripts.build import Run, build_search, derive_answer
@@ -42,30 +47,47 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 # The alternation, over environments and a controller that record what is asked of them.
 
 
+class RecordingWeights:
+    """Says of an architecture that the mean of its tokens is its accuracy; writes every call into `log`."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.log = log
+        self.num_steps = 0
+        self.failing: Collection[int] = ()  # steps, from 1
+
+    def train_step(self, paths: PathBatch) -> TrainMetrics:
+        self.log.append(("shared", "step", paths.loss_weights.tolist()))
+        self.num_steps += 1
+        has_failed = self.num_steps in self.failing
+        loss = torch.nan if has_failed else float(self.num_steps)
+        return TrainMetrics(
+            loss=torch.full((len(paths.tokens),), loss, dtype=torch.float64),
+            accuracy=torch.from_numpy(paths.tokens.mean(axis=1)),
+            grad_norm=torch.tensor(10.0 * self.num_steps),
+            failed=torch.tensor(has_failed),
+            learning_rate=0.1 * self.num_steps,
+        )
+
+
 class RecordingEnvs:
     """Rewards an architecture with the mean of its tokens; writes every call into `log`."""
 
-    def __init__(self, name: str, num_envs: int, log: list[Any]) -> None:
-        self.name = name
-        self.num_envs = num_envs
+    num_envs = 3
+
+    def __init__(self, log: list[Any]) -> None:
         self.log = log
-        self.num_steps = 0
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         assert seed is None  # the search never starts anew
-        self.log += [(self.name, "reset", name, value) for name, value in options.items()]
+        self.log += [("controller", "reset", name, value) for name, value in options.items()]
         return None, {}
 
     def step(self, actions: IntArray) -> tuple[Any, FloatArray, Any, Any, dict[str, Any]]:
         assert actions.shape == (self.num_envs, len(SPACE.decisions))
-        self.log.append((self.name, "step"))
-        self.num_steps += 1
+        self.log.append(("controller", "step"))
         rewards = actions.mean(axis=1)
-        trained = {"train_loss": self.num_steps, "grad_norm": 10 * self.num_steps, "learning_rate": 0.1 * self.num_steps}
-        measured = {name: np.full(self.num_envs, float(value)) for name, value in trained.items()}
-        info = {**measured, "train_accuracy": rewards} if self.name == "shared" else {"accuracy": 0.5 * rewards}
         everyone = np.ones(self.num_envs, dtype=bool)
-        return None, rewards, everyone, ~everyone, {"final_info": info}
+        return None, rewards, everyone, ~everyone, {"final_info": {"accuracy": 0.5 * rewards}}
 
 
 class RecordingController:
@@ -113,12 +135,26 @@ class FirstArchitectures:
         pass
 
 
+class CountingArchitectures(FirstArchitectures):
+    """The operation of the first layer tells how many steps there were."""
+
+    def __init__(self) -> None:
+        self.num_steps = 0
+
+    def draw(self) -> PathBatch:
+        self.num_steps += 1
+        paths = super().draw()
+        paths.tokens[:, 0] = self.num_steps % len(OPERATIONS)
+        return paths
+
+
 @dataclass
 class Recorded:
     """A search over recording parts, and what they recorded."""
 
     search: Search
     log: list[Any]
+    weights: RecordingWeights
     controller: RecordingController
     positions: list[Position]
     saved: list[State]
@@ -137,14 +173,15 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         *, epochs: int = 2, shared_steps: int = 3, paths: PathRule | None = None, metric: Metric = ACCURACY, **schedule: Any
     ) -> Recorded:
         log: list[Any] = []
+        weights = RecordingWeights(log)
         positions: list[Position] = []
         saved: list[State] = []
         controller = RecordingController(log)
         trackers.append(Tracker(tmp_path, start=None))
         search = Search(
             space=SPACE,
-            trainer=PathTrainer(RecordingEnvs("shared", 2, log), paths or FirstArchitectures()),
-            controller_envs=RecordingEnvs("controller", 3, log),
+            trainer=PathTrainer(weights, paths or FirstArchitectures()),
+            controller_envs=RecordingEnvs(log),
             controller=controller,
             schedule=ScheduleConfig(**{"controller_steps": 2, "architectures_per_step": 3, **schedule}),
             shared_steps=shared_steps,
@@ -155,7 +192,7 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             on_step=lambda position: positions.append(replace(position)),
             metric=metric,
         )
-        return Recorded(search, log, controller, positions, saved, tmp_path)
+        return Recorded(search, log, weights, controller, positions, saved, tmp_path)
 
     yield build
     for tracker in trackers:
@@ -165,19 +202,16 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 def test_phases_alternate_in_order_and_number(record):
     recorded = record(paths=FirstArchitectures())
     recorded.search.run()
-    calls = [call[:2] if call[0] != "controller" else call[:3] for call in recorded.log]
-    shared = [("shared", "reset")] + 3 * [("shared", "reset"), ("shared", "step")]
+    calls = [call[:2] if call[0] == "shared" else call for call in recorded.log]
     update = [("controller", "propose", 3), ("controller", "step"), ("controller", "update")]
-    assert calls == 2 * [*shared, ("controller", "reset", "phase"), *update, *update]
-    named = [(call[0], call[3]) for call in recorded.log if call[1:3] == ("reset", "phase")]
-    assert named == 2 * [("shared", "shared"), ("controller", "controller")]
+    reset = ("controller", "reset", "phase", "controller")
+    assert calls == 2 * [*3 * [("shared", "step")], reset, *update, *update]
 
 
 def test_loss_weights_of_the_path_rule_reach_each_shared_step(record):
     recorded = record(paths=FirstArchitectures())
     recorded.search.run()
-    weights = [call[3].tolist() for call in recorded.log if call[:3] == ("shared", "reset", "loss_weights")]
-    assert weights == 6 * [[1.0, 2.0]]
+    assert [call[2] for call in recorded.log if call[0] == "shared"] == 6 * [[1.0, 2.0]]
 
 
 def test_warmup_epochs_have_no_controller_phase(record):
@@ -344,6 +378,62 @@ def test_saved_state_does_not_change_with_the_search(record):
     states = [state["position"] for state in recorded.saved[:-1]]
     assert states == [vars(position) for position in recorded.positions]
     assert [len(state["proposed"]) for state in recorded.saved] == [0, 0, 0, 3, 6, 0]
+
+
+# What training steps gave is fetched now and then.
+
+
+def count_rows(recorded: Recorded) -> list[int]:
+    """Let the search write down, in the list returned, how many architectures have rows after each step."""
+    counts: list[int] = []
+    recorded.search._on_step = lambda _: counts.append(len(recorded.rows()))
+    return counts
+
+
+def test_training_steps_are_written_down_where_they_are_fetched(record, monkeypatch):
+    monkeypatch.setattr(enas.search, "FETCH_EVERY", 3)
+    recorded = record(epochs=1, shared_steps=8)
+    counts = count_rows(recorded)
+    recorded.search.run()
+    assert counts == [0, 0, 6, 6, 6, 12, 12, 16, 19, 22]  # two paths a step, three architectures an update
+    assert [row["step"] for row in recorded.rows()[:16]] == [step for step in range(2, 17, 2) for _ in range(2)]
+    losses = [row["shared/loss"] for row in recorded.rows("metrics") if "shared/loss" in row]
+    assert losses == [pytest.approx(2 * np.mean(range(1, 9)) / 3)]
+
+
+def test_checkpoint_holds_all_that_was_trained(record):
+    recorded = record(epochs=1, shared_steps=8, checkpoint_minutes=0)
+    counts = count_rows(recorded)
+    recorded.search.run()
+    assert counts == [0, 2, 4, 6, 8, 10, 12, 16, 19, 22]  # one step behind: a checkpoint is written after it
+    windows = [len(state["window"].get("shared/loss", [])) for state in recorded.saved]
+    assert windows == [1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0]
+
+
+def test_search_that_is_asked_to_stop_saves_the_steps_that_it_has_done(record):
+    recorded = record(epochs=1, shared_steps=8)
+    recorded.search._should_stop = lambda: recorded.search.position.shared_steps == 5
+    with pytest.raises(StoppedOnDemand):
+        recorded.search.run()
+    assert [row["index"] for row in recorded.rows()] == list(range(10))
+    (state,) = recorded.saved
+    assert (state["position"]["shared_steps"], state["position"]["num_architectures"]) == (5, 10)
+    assert state["window"]["shared/grad_norm"] == [10.0, 20.0, 30.0, 40.0, 50.0]
+
+
+@pytest.mark.parametrize("first", [1, 4, 11])
+def test_search_fails_at_most_a_fetch_later_than_the_step_that_was_one_too_many(first, record):
+    recorded = record(epochs=1, shared_steps=60, checkpoint_minutes=60, paths=CountingArchitectures())
+    recorded.weights.failing = range(first, 60)
+    limit = LIMITS[NOT_FINITE]
+    last = first + limit - 1
+    text = f"macro architecture {last % len(OPERATIONS)} / 4 0 / 4 0 0"
+    with pytest.raises(SearchFailed, match=f"^{limit} training steps in a row failed, the last with {NOT_FINITE}: {text}$"):
+        recorded.search.run()
+    assert last <= recorded.search.position.shared_steps < last + FETCH_EVERY
+    assert len(recorded.rows()) == 2 * last  # what came after it is not written down
+    assert recorded.search.position.num_failed == 2 * limit
+    assert not recorded.saved
 
 
 # Whole searches on a small child.

@@ -333,7 +333,7 @@ def test_evaluation_of_all_reads_each_validation_image_once(valid_batch_size, ma
     shared = make(valid_batch_size=valid_batch_size)
     seen: list[Tensor] = []
     forward = shared.child.forward
-    monkeypatch.setattr(shared.child, "forward", lambda x, architecture: seen.append(x) or forward(x, architecture))
+    monkeypatch.setattr(shared.child, "forward", lambda x, architecture, **_: seen.append(x) or forward(x, architecture))
     evaluation = shared.evaluate_all([shared.space.smallest()])
     assert evaluation.num_examples == 30
     assert max(map(len, seen)) <= valid_batch_size
@@ -347,7 +347,7 @@ def test_evaluation_of_a_part_reads_the_same_images_each_time(make, images, monk
     shared = make(valid_batch_size=8)
     seen: list[Tensor] = []
     forward = shared.child.forward
-    monkeypatch.setattr(shared.child, "forward", lambda x, architecture: seen.append(x) or forward(x, architecture))
+    monkeypatch.setattr(shared.child, "forward", lambda x, architecture, **_: seen.append(x) or forward(x, architecture))
     evaluations = [shared.evaluate_all([shared.space.smallest()], num_images=12) for _ in range(2)]
     assert [evaluation.num_examples for evaluation in evaluations] == [12, 12]
     assert [len(batch) for batch in seen] == [6, 6, 6, 6]  # even pieces

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import enas.search
-from controllers.configs import DartsStrategyConfig, GdasConfig
+from controllers.configs import DartsStrategyConfig, EnasConfig, GdasConfig
 from controllers.gaea import GaeaConfig
 from enas.children.base import Child, Output
 from enas.children.batch_norm import BatchNorm
@@ -22,13 +22,16 @@ from enas.configs import RetrainConfig, ScheduleConfig, SharedConfig
 from enas.datasets.images import ImageData
 from enas.errors import SearchFailed
 from enas.failures import LIMITS, NOT_FINITE, OUT_OF_MEMORY, STEEP
+from enas.paths import UniformPaths
+from enas.rewards import FLOOR
 from enas.search import Search
 from enas.shared_weights import SharedWeights
 from enas.spaces.base import ChildConfig, Decision, MixedOperation, SearchSpace, Step
 from enas.spaces.nasbench201 import NasBench201Config, NasBench201Space
-from enas.train_metrics import MixtureGradient, MixtureMetrics
+from enas.train_metrics import MixtureGradient, MixtureMetrics, TrainMetrics
 from enas.trainers import MixtureTrainer, PathTrainer
-from enas.types import BoolArray, FloatArray, IntArray, PathBatch, Relaxation
+from enas.types import BoolArray, FloatArray, PathBatch, Relaxation
+from envs.vector import SharedWeightVectorEnv
 from scripts.build import build_search
 from scripts.search_config import ControllerSettings, SearchConfig
 
@@ -104,8 +107,9 @@ class RecordingWeights:
 def recorded_step(level: str, *, learns: bool = True, order: int = 1, **given: Any) -> tuple[Any, list[Any]]:
     log: list[Any] = []
     trainer = MixtureTrainer(RecordingWeights(log, **given), RecordingController(log, level=level, order=order))
-    trainer.start()
-    return trainer.step(progress=0.25, learns=learns), log
+    assert trainer.step(progress=0.25, learns=learns) == 1
+    (trained,) = trainer.fetch()
+    return trained, log
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -166,20 +170,16 @@ def test_failed_training_behind_a_sound_gradient_is_the_steps_failure():
 # Paths that teach.
 
 
-class PathEnvs:
-    num_envs = 2
+class PathWeights:
+    """Accuracies of .5 and .75, losses that are given."""
 
-    def __init__(self, loss: Sequence[float]) -> None:
-        self.loss = np.array(loss)
+    def __init__(self, loss: Sequence[float], *, grad_norm: float = 1.0) -> None:
+        self.loss, self.grad_norm = torch.tensor(loss, dtype=torch.float64), torch.tensor(grad_norm)
 
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        return None, {}
-
-    def step(self, actions: IntArray) -> tuple[Any, FloatArray, Any, Any, dict[str, Any]]:
-        everyone = np.ones(2, dtype=bool)
-        measured = {"train_loss": self.loss, "train_accuracy": np.array([0.5, 0.75])}
-        measured |= {"grad_norm": np.ones(2), "learning_rate": np.ones(2)}
-        return None, np.zeros(2), everyone, ~everyone, {"final_info": measured}
+    def train_step(self, paths: PathBatch) -> TrainMetrics:
+        failed = ~(self.loss.isfinite().all() & self.grad_norm.isfinite())
+        accuracy = torch.tensor([0.5, 0.75])
+        return TrainMetrics(loss=self.loss, accuracy=accuracy, grad_norm=self.grad_norm, failed=failed, learning_rate=0.5)
 
 
 class TwoPaths:
@@ -205,11 +205,65 @@ def test_accuracies_of_paths_teach_a_strategy_that_learns_in_training(learns_in_
         return {"entropy": 2.0}
 
     learner = SimpleNamespace(learns_in_training=learns_in_training, update_in_training=update_in_training)
-    trained = PathTrainer(PathEnvs(loss), TwoPaths(), learner=learner).step(progress=0.0, learns=learns)
+    trainer = PathTrainer(PathWeights(loss), TwoPaths(), learner=learner)
+    assert trainer.step(progress=0.0, learns=learns) == 2
+    (trained,) = trainer.fetch()
     is_taught = learns_in_training and learns and np.isfinite(loss).all()
     expected = [([[0, 1, 2, 3, 4, 0], [1, 2, 3, 4, 0, 1]], [0.5, 0.75])]
     assert taught == (expected if is_taught else [])
     assert trained.metrics == ({"entropy": 2.0} if is_taught else {})
+
+
+def test_steps_are_fetched_in_their_order_and_once():
+    weights = PathWeights((0.1, 0.2))
+    learner = SimpleNamespace(learns_in_training=True, update_in_training=lambda rollout, rewards: {"entropy": 2.0})
+    trainer = PathTrainer(weights, TwoPaths(), learner=learner)
+    for norm, learns in enumerate((False, False, True, False)):
+        weights.grad_norm = torch.tensor(float(norm))
+        trainer.step(progress=0.0, learns=learns)
+    trained = trainer.fetch()
+    assert [one.grad_norm for one in trained] == [0.0, 1.0, 2.0, 3.0]
+    assert [bool(one.metrics) for one in trained] == [False, False, True, False]
+    assert trainer.fetch() == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "grad_norm", "failed", "rewards"),
+    [
+        ((0.1, 0.2), 1.0, [None, None], [0.5, 0.75]),
+        ((0.1, np.inf), 1.0, [None, NOT_FINITE], [0.5, FLOOR]),
+        ((0.1, 0.2), np.nan, [STEEP, STEEP], [FLOOR, FLOOR]),
+    ],
+)
+def test_paths_that_fail_are_rewarded_with_the_floor(loss, grad_norm, failed, rewards):
+    trainer = PathTrainer(PathWeights(loss, grad_norm=grad_norm), TwoPaths())
+    trainer.step(progress=0.0, learns=True)
+    (trained,) = trainer.fetch()
+    assert (trained.failed, trained.rewards.tolist()) == (failed, rewards)
+
+
+@pytest.mark.parametrize("num_paths", [1, 3])
+def test_trainer_and_environment_in_phase_shared_train_alike(num_paths, images):
+    """The same weights, bit for bit, and the same rewards and measurements."""
+    config = SharedConfig(batch_size=10, valid_batch_size=10)
+    own, other = (SharedWeights(NasBench201Config(filters=2, cells_per_stage=1), images, config) for _ in range(2))
+    controller = EnasConfig().make(SPACE, seed=0)
+    rule, same_rule = (UniformPaths(SPACE, controller, num_paths=num_paths, seed=3) for _ in range(2))
+    trainer, envs = PathTrainer(own, rule), SharedWeightVectorEnv(other, num_envs=num_paths, phase="shared")
+    told = []
+    for _ in range(3):
+        trainer.step(progress=0.0, learns=False)
+        paths = same_rule.draw()
+        envs.reset(options={"loss_weights": paths.loss_weights})
+        _, rewards, _, _, infos = envs.step(paths.tokens)
+        told.append((paths, rewards, infos["final_info"]))
+    assert_same(own.state_dict(), other.state_dict())
+    for trained, (paths, rewards, info) in zip(trainer.fetch(), told, strict=True):
+        assert trained.tokens.tolist() == paths.tokens.tolist()
+        assert trained.rewards.tolist() == rewards.tolist()
+        assert trained.accuracy.tolist() == info["train_accuracy"].tolist()
+        assert trained.loss == info["train_loss"].sum() / paths.loss_weights.sum()
+        assert (trained.grad_norm, trained.learning_rate) == (info["grad_norm"][0], info["learning_rate"][0])
 
 
 # Whole searches.

@@ -88,17 +88,18 @@ class Child(nn.Module, ABC):
         raise ValueError(f"{type(self).__name__}: expected a network that runs mixtures, got one that runs single architectures")
 
     def evaluate_many(
-        self, x: Tensor, architectures: Sequence[Any], *, carries: Sequence[Tensor | None] | None = None
+        self, batches: Sequence[Tensor], architectures: Sequence[Any], *, carries: Sequence[Tensor | None] | None = None
     ) -> Iterable[Output]:
-        """Run several architectures on the same batch; a child may override this with a grouped computation.
+        """Run several architectures; a child may override this with a computation that serves them together.
 
         By default each runs when its output is asked for, so that nobody has to hold the logits of all.
 
-        Args: carries: of each architecture, see `forward`; None at the start.
+        Args:
+            batches: the minibatch of each architecture, of one size; the same tensor where they share it.
+            carries: of each architecture, see `forward`; None for None of each.
         """
-        if carries is None:
-            return (self(x, architecture) for architecture in architectures)
-        return (self(x, one, carry=carry) for one, carry in zip(architectures, carries, strict=True))
+        carries = [None] * len(architectures) if carries is None else carries
+        return (self(x, one, carry=carry) for x, one, carry in zip(batches, architectures, carries, strict=True))
 
     def example(self, count: int, *, input_shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Return random inputs, as `forward` takes them, for counting and timing: images, of which each is one example.

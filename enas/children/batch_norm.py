@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from enas.children.fused_norm import fused_batch_norm
 
 FUSED_ELEMENTS = 2**19
 """Smallest input that the fused function is chosen for: below, its fixed cost eats most of the gain."""
+
+_num_parts: ContextVar[int] = ContextVar("num_parts", default=1)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -34,6 +37,8 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W), in the memory format of x."""
         uses_batch = self.training or self.running_mean is None
+        if uses_batch and _num_parts.get() > 1:
+            return self._forward_parts(x, _num_parts.get())
         if self.may_fuse and self.affine and uses_batch and x.shape[1] == self.num_features and fused_pays(x):
             return self._forward_fused(x)
         out = super().forward(x)
@@ -41,6 +46,20 @@ class BatchNorm(nn.BatchNorm2d):
         if out.requires_grad and out.device.type == "cpu" and _in_channels_last(out):
             out.register_hook(_to_channels_last)  # type: ignore[no-untyped-call]
         return out
+
+    def _forward_parts(self, x: Tensor, num_parts: int) -> Tensor:
+        """Normalise each part of a batch by its own statistics, recording none. Args: x: (parts * B, C, H, W)."""
+        parts = x.view(num_parts, -1, *x.shape[1:])  # (parts, B, C, H, W)
+        wide = parts.float() if x.dtype in (torch.bfloat16, torch.float16) else parts
+        var, mean = torch.var_mean(wide, dim=(1, 3, 4), correction=0, keepdim=True)  # (parts, 1, C, 1, 1)
+        scale = (var + self.eps).rsqrt_()
+        centred = wide - mean
+        if self.affine:
+            out = torch.addcmul(self.bias[:, None, None], centred, scale.mul_(self.weight[:, None, None]))
+        else:
+            out = centred.mul_(scale)
+        out = out.relu_() if self.relu else out
+        return out.flatten(0, 1).to(x.dtype)
 
     def _forward_fused(self, x: Tensor) -> Tensor:
         out, mean, var = fused_batch_norm(x, self.weight, self.bias, eps=self.eps, relu=self.relu)
@@ -104,6 +123,19 @@ def batch_statistics(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
 
 
 @contextmanager
+def separate_batches(num_parts: int) -> Iterator[None]:
+    """Within the block, a batch is several put together: each equal part of it is normalised by its own statistics.
+
+    Only `BatchNorm` does so, not PyTorch's own; it records none.
+    """
+    token = _num_parts.set(num_parts)
+    try:
+        yield
+    finally:
+        _num_parts.reset(token)
+
+
+@contextmanager
 def twice_differentiable(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
     """Within the block, layers compute by PyTorch's kernels alone: `fused_batch_norm` has no second derivative."""
     own = [norm for norm in norms if isinstance(norm, BatchNorm)]
@@ -126,15 +158,31 @@ def fresh_statistics(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
     saved = [(norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # PyTorch's switch for a cumulative average
+    hooks = [norm.register_forward_pre_hook(_CumulativeAverage()) for norm in norms]
     try:
         yield
     finally:
-        for norm, (momentum, buffers) in zip(norms, saved, strict=True):
+        for norm, hook, (momentum, buffers) in zip(norms, hooks, saved, strict=True):
+            hook.remove()
             norm.momentum = momentum
             with torch.no_grad():
                 for buffer, old in zip(norm.buffers(), buffers, strict=True):
                     buffer.copy_(old)
+
+
+class _CumulativeAverage:
+    """Called before a layer's forward pass: sets its momentum so that statistics are the plain average over all batches so far.
+
+    A momentum of None is PyTorch's own switch for that, but then each call reads the layer's count back from the device.
+    """
+
+    def __init__(self) -> None:
+        self._num_batches = 0
+
+    def __call__(self, norm: nn.Module, inputs: object) -> None:
+        if norm.training and isinstance(norm, nn.BatchNorm2d):
+            self._num_batches += 1
+            norm.momentum = 1 / self._num_batches
 
 
 def set_accumulating(norms: Iterable[nn.BatchNorm2d], accumulating: bool) -> None:

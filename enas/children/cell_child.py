@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from enas.children.base import Child, Output
+from enas.children.base import Output
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_parts import Noise
 from enas.children.ops import dropout
+from enas.children.rounds import Call, Rounds, RoundsChild, pooled
 from enas.spaces.base import SearchSpace
 
 STEM_MULTIPLE = 3
@@ -88,10 +89,10 @@ class AuxiliaryHead(nn.Module):
         return logits
 
 
-class CellChild(Child):
+class CellChild(RoundsChild):
     """A network of cells; a subclass fills `cells` and then calls `_add_heads`.
 
-    A cell is a module that maps (older output, newer output, nodes, noise) to the next cell's two inputs.
+    A cell is a module whose rounds map (older output, newer output, nodes, noise) to the next cell's two inputs.
 
     Args:
         config: filters, dropout.
@@ -154,27 +155,27 @@ class CellChild(Child):
         """The cell whose output the auxiliary head reads: the one after the last reduction cell."""
         return self.reduction_cells[-1] + 1
 
-    def forward(
-        self, x: Tensor, architecture: CellArchitecture, *, carry: Any = None, generator: torch.Generator | None = None
-    ) -> Output:
-        """Run one architecture; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
-        self.require_own(architecture)
+    def rounds(self, x: Tensor, architecture: CellArchitecture, *, generator: torch.Generator | None = None) -> Rounds[Output]:
+        """Run one architecture; see `RoundsChild.rounds`."""
         return self._run(x, normal=architecture.normal, reduce=architecture.reduce, generator=generator)
 
-    def _run(self, x: Tensor, *, normal: Any, reduce: Any, generator: torch.Generator | None) -> Output:
+    def _run(self, x: Tensor, *, normal: Any, reduce: Any, generator: torch.Generator | None) -> Rounds[Output]:
         """Run the cells. Args: normal, reduce: what the cells of each kind take as their nodes."""
-        older = newer = self.stem(x)
-        aux_logits = None
+        [newer] = yield [Call(self.stem, (x,))]
+        older, aux_logits = newer, None
         for index, cell in enumerate(self.cells):
             nodes = reduce if index in self.reduction_cells else normal
-            older, newer = cell(older, newer, nodes, Noise(keep_prob=self._path_keep_prob(index), generator=generator))
+            noise = Noise(keep_prob=self._path_keep_prob(index), generator=generator)
+            older, newer = yield from cell(older, newer, nodes, noise)
             if index == self.auxiliary_cell and self.training and self.auxiliary is not None:
                 aux_logits = self.auxiliary(newer)
-        newer = torch.relu(newer) if self.rectifies_features else newer
-        features = newer.mean(dim=(2, 3))  # (B, C)
+        if self.rectifies_features:
+            [newer] = yield [Call(torch.relu, (newer,))]
+        [features] = yield [Call(pooled, (newer,))]
         if self.training and self.keep_prob < 1:
             features = dropout(features, keep_prob=self.keep_prob, generator=generator)
-        return Output(logits=self.classifier(features), aux_logits=aux_logits)
+        [logits] = yield [Call(self.classifier, (features,))]
+        return Output(logits=logits, aux_logits=aux_logits)
 
     def _path_keep_prob(self, index: int) -> float:
         """Return a cell's probability of keeping a path, which falls linearly with depth (authors: `_apply_drop_path`)."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
 from enas.children.ops import FactorizedReduction, drop_path
+from enas.children.rounds import Call, Rounds, idle, total
 from enas.spaces.micro import Node as PickedNode
 from enas.spaces.micro import Operation
 from enas.spaces.two_cells import NUM_INPUTS, SIDES
@@ -78,11 +79,31 @@ class Items:
         """Add the output of the next node."""
         self._tensors.append(tensor)
 
+    def rectify(self, item: int, *, needed: bool = True) -> Rounds[None]:
+        """Compute max(0, .) of an item in one round, if it is needed and not there yet."""
+        if needed and item not in self._rectified:
+            [self._rectified[item]] = yield [Call(torch.relu, (self._tensors[item],))]
+        else:
+            yield from idle(1)
+
     def rectified(self, item: int) -> Tensor:
-        """Return max(0, .) of an item."""
-        if item not in self._rectified:
-            self._rectified[item] = torch.relu(self._tensors[item])
+        """Return max(0, .) of an item, which `rectify` has computed."""
         return self._rectified[item]
+
+
+def average3x3(x: Tensor, stride: int = 1) -> Tensor:
+    """Return 3x3 averages that leave padding out, as TensorFlow's SAME; (B, C, H, W) to (B, C, ceil(H/s), ceil(W/s))."""
+    return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+
+
+def maximum3x3(x: Tensor, stride: int = 1) -> Tensor:
+    """Return 3x3 maxima, of the same size as `average3x3`."""
+    return F.max_pool2d(x, 3, stride, 1)
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """Return x itself."""
+    return x
 
 
 class Side(nn.ModuleDict):
@@ -107,19 +128,21 @@ class Side(nn.ModuleDict):
     def _stride(self, item: int) -> int:
         return 2 if self.halves_inputs and item < NUM_INPUTS else 1
 
-    def forward(self, items: Items, item: int, operation: Operation, noise: Noise) -> Tensor:
+    def forward(self, items: Items, item: int, operation: Operation, noise: Noise) -> Rounds[Tensor]:
         """Return the operation on the item, (B, C, H, W); its path may be dropped unless it is an identity."""
+        yield from items.rectify(item, needed=operation.startswith("sep"))
+        [out] = yield [self._call(items, item, operation)]
+        if operation == "identity" or noise.keep_prob == 1:
+            return out
+        return drop_path(out, keep_prob=noise.keep_prob, generator=noise.generator)
+
+    def _call(self, items: Items, item: int, operation: Operation) -> Call:
         stride = self._stride(item)
         if operation == "identity":
-            out: Tensor = items[item] if stride == 1 else self[f"{operation}_{item}"](items[item])
-            return out
-        if operation == "avg3x3":  # without padding, as TensorFlow's SAME
-            out = F.avg_pool2d(items[item], 3, stride, 1, count_include_pad=False)
-        elif operation == "max3x3":
-            out = F.max_pool2d(items[item], 3, stride, 1)
-        else:
-            out = self[f"{operation}_{item}"](items.rectified(item))
-        return drop_path(out, keep_prob=noise.keep_prob, generator=noise.generator) if noise.keep_prob < 1 else out
+            return Call(unchanged if stride == 1 else self[f"{operation}_{item}"], (items[item],))
+        if operation in ("avg3x3", "max3x3"):
+            return Call(average3x3 if operation == "avg3x3" else maximum3x3, (items[item],), (stride,))
+        return Call(self[f"{operation}_{item}"], (items.rectified(item),))
 
 
 class CellNode(nn.ModuleList):
@@ -134,13 +157,12 @@ class CellNode(nn.ModuleList):
     def __init__(self, channels: int, *, choices: Iterable[Iterable[tuple[Operation, int]]], halves_inputs: bool = False) -> None:
         super().__init__(Side(channels, choices=side, halves_inputs=halves_inputs) for side in choices)
 
-    def forward(self, items: Items, picked: PickedNode, noise: Noise) -> Tensor:
+    def forward(self, items: Items, picked: PickedNode, noise: Noise) -> Rounds[Tensor]:
         """Return operation 0 on item 0 + operation 1 on item 1, (B, C, H, W)."""
-        first, second = (
-            side(items, item, operation, noise)
-            for side, item, operation in zip(self, picked.inputs, picked.operations, strict=True)
-        )
-        out: Tensor = first + second
+        outputs = []
+        for side, item, operation in zip(self, picked.inputs, picked.operations, strict=True):
+            outputs.append((yield from side(items, item, operation, noise)))
+        [out] = yield [Call(total, tuple(outputs))]
         return out
 
 

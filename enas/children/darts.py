@@ -24,20 +24,31 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from enas.children.base import Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
-from enas.children.cell_parts import Items, Noise, Shape, rectified_conv1x1, separable_convs
+from enas.children.cell_parts import (
+    Items,
+    Noise,
+    Shape,
+    average3x3,
+    maximum3x3,
+    rectified_conv1x1,
+    separable_convs,
+    unchanged,
+)
 from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
 from enas.children.ops import FactorizedReduction, drop_path
+from enas.children.rounds import Call, Rounds, idle, joined_channels, run_alone, total
 from enas.spaces.darts import DartsArchitecture, DartsConfig, DartsSpace, Nodes, Operation, mixed_edges, reduction_cells
 from enas.spaces.darts import Node as PickedNode
 from enas.spaces.two_cells import CELLS, NUM_INPUTS
 from enas.types import BoolArray
 
 DILATION = 2
+EDGE_ROUNDS = 2
+"""Rounds of an operation: its ReLU, the rest."""
 
 
 def dilated_conv(channels: int, *, kernel_size: int, stride: int, affine: bool) -> nn.Sequential:
@@ -49,15 +60,12 @@ def dilated_conv(channels: int, *, kernel_size: int, stride: int, affine: bool) 
     return nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False), BatchNorm(channels, affine=affine))
 
 
-def _average(x: Tensor, *, stride: int) -> Tensor:
-    return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+POOLINGS: dict[Operation, Callable[..., Tensor]] = {"avg_pool_3x3": average3x3, "max_pool_3x3": maximum3x3}
 
 
-def _maximum(x: Tensor, *, stride: int) -> Tensor:
-    return F.max_pool2d(x, 3, stride, 1)
-
-
-POOLINGS: dict[Operation, Callable[..., Tensor]] = {"avg_pool_3x3": _average, "max_pool_3x3": _maximum}
+def zeros(x: Tensor, stride: int) -> Tensor:
+    """Return zeros of the size that an operation of this stride has."""
+    return torch.zeros_like(x[:, :, ::stride, ::stride])
 
 
 class DartsNode(nn.ModuleDict):
@@ -84,28 +92,33 @@ class DartsNode(nn.ModuleDict):
     def _stride(self, item: int) -> int:
         return 2 if self.is_reduction and item < NUM_INPUTS else 1
 
-    def forward(self, items: MixedItems, picked: PickedNode | MixedNode, noise: Noise) -> Tensor:
+    def forward(self, items: MixedItems, picked: PickedNode | MixedNode, noise: Noise) -> Rounds[Tensor]:
         """Return operation 0 on item 0 + operation 1 on item 1, or a mixture's sum; (B, C, H, W)."""
         if isinstance(picked, MixedNode):
             return weighted_sum([self._mixed(items, *term, noise) for term in picked.terms], picked.weights)
-        edges = [edge for edge in zip(picked.inputs, picked.operations, strict=True) if edge[1] != "none"]
-        if not edges:
-            item = picked.inputs[0]
-            stride = self._stride(item)
-            return torch.zeros_like(items[item][:, :, ::stride, ::stride])
-        first, *others = (self._operate(items, item, operation, noise) for item, operation in edges)
-        return first + others[0] if others else first
+        outputs = []
+        for item, operation in zip(picked.inputs, picked.operations, strict=True):
+            if operation == "none":
+                yield from idle(EDGE_ROUNDS)
+            else:
+                outputs.append((yield from self._operate(items, item, operation, noise)))
+        first = picked.inputs[0]
+        nothing = Call(zeros, (items[first],), (self._stride(first),))
+        [out] = yield [Call(total, tuple(outputs)) if outputs else nothing]
+        return out
 
-    def _operate(self, items: Items, item: int, operation: Operation, noise: Noise) -> Tensor:
+    def _operate(self, items: Items, item: int, operation: Operation, noise: Noise) -> Rounds[Tensor]:
         """Return an operation other than `none` on an item; its path may be dropped unless it is an identity."""
         stride = self._stride(item)
-        if operation == "skip_connect" and stride == 1:
-            return items[item]
-        if operation in POOLINGS:
-            out = POOLINGS[operation](items[item], stride=stride)
+        is_identity = operation == "skip_connect" and stride == 1
+        has_weights = not is_identity and operation not in POOLINGS
+        yield from items.rectify(item, needed=has_weights)
+        if has_weights:
+            call = Call(self[f"{operation}_{item}"], (items.rectified(item),))
         else:
-            out = self[f"{operation}_{item}"](items.rectified(item))
-        return _dropped(out, noise)
+            call = Call(unchanged, (items[item],)) if is_identity else Call(POOLINGS[operation], (items[item],), (stride,))
+        [out] = yield [call]
+        return out if is_identity else _dropped(out, noise)
 
     def _mixed(self, items: MixedItems, item: int, operation: Operation, noise: Noise) -> Tensor:
         """Return an operation of a mixture on an item: the same, with a pooling that the item's edges share."""
@@ -113,8 +126,8 @@ class DartsNode(nn.ModuleDict):
         if operation in POOLINGS:
             return _dropped(items.pooled(item, operation, partial(POOLINGS[operation], stride=stride)), noise)
         if operation == "none":  # where nothing else on the node's edges is active
-            return torch.zeros_like(items[item][:, :, ::stride, ::stride])
-        return self._operate(items, item, operation, noise)
+            return zeros(items[item], stride)
+        return run_alone(self._operate(items, item, operation, noise))
 
 
 def _dropped(x: Tensor, noise: Noise) -> Tensor:
@@ -153,14 +166,17 @@ class DartsCell(nn.Module):
         )
         self.shape = Shape(channels=config.num_nodes * channels, level=newer.level + is_reduction)
 
-    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes | tuple[MixedNode, ...], noise: Noise) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, older: Tensor, newer: Tensor, nodes: Nodes | tuple[MixedNode, ...], noise: Noise
+    ) -> Rounds[tuple[Tensor, Tensor]]:
         """Map the two outputs before, (B, C', H', W'), to the newer one and the cell's own (B, num_nodes * C, H, W)."""
-        items = MixedItems((self.preprocess_0(older), self.preprocess_1(newer)))
+        items = MixedItems((yield [Call(self.preprocess_0, (older,)), Call(self.preprocess_1, (newer,))]))
         outputs = []
         for node, picked in zip(self.nodes, nodes, strict=True):
-            outputs.append(node(items, picked, noise))
+            outputs.append((yield from node(items, picked, noise)))
             items.append(outputs[-1])
-        return newer, torch.cat(outputs, dim=1)
+        [out] = yield [Call(joined_channels, tuple(outputs))]
+        return newer, out
 
 
 def edge_choices(operations: Iterable[Operation], index: int, picked: PickedNode | None) -> tuple[tuple[Operation, int], ...]:
@@ -238,7 +254,7 @@ class DartsChild(CellChild):
         require_supernet(self)
         check_mixture(self.space, weights, active)
         normal, reduce = mixed_nodes(weights, active, self.space)
-        return self._run(x, normal=normal, reduce=reduce, generator=generator)
+        return run_alone(self._run(x, normal=normal, reduce=reduce, generator=generator))
 
     @property
     def auxiliary_cell(self) -> int:

@@ -10,14 +10,13 @@ only where a later layer needs it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from enas.children.base import Child, Output
+from enas.children.base import Output
 from enas.children.batch_norm import BatchNorm
 from enas.children.ops import ConvBranch, FactorizedReduction, PoolBranch, dropout
+from enas.children.rounds import Call, Rounds, RoundsChild, pooled, total
 from enas.spaces.macro import MacroArchitecture, MacroConfig, Operation
 
 
@@ -35,15 +34,14 @@ class MacroLayer(nn.Module):
         self.branches = nn.ModuleDict({operation: _branch(operation, channels) for operation in operations})
         self.norm = BatchNorm(channels) if has_skips else None
 
-    def forward(self, x: Tensor, skips: list[Tensor], operation: Operation) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], operation: Operation) -> Rounds[Tensor]:
         """Map (B, C, H, W) and the chosen earlier outputs of that shape to (B, C, H, W)."""
-        out: Tensor = self.branches[operation](x)
+        [out] = yield [Call(self.branches[operation], (x,))]
         if self.norm is None:
             return out
-        for skip in skips:
-            out = out + skip
-        normalised: Tensor = self.norm(out)
-        return normalised
+        [out] = yield [Call(total, (out, *skips))]
+        [out] = yield [Call(self.norm, (out,))]
+        return out
 
 
 def reduction_layers(num_layers: int) -> tuple[int, ...]:
@@ -52,7 +50,7 @@ def reduction_layers(num_layers: int) -> tuple[int, ...]:
     return (third - 1, 2 * third - 1) if third else ()
 
 
-class MacroChild(Child):
+class MacroChild(RoundsChild):
     """The macro supernet, or the standalone network of one architecture.
 
     Args:
@@ -111,27 +109,24 @@ class MacroChild(Child):
                 needed |= {(start, source) for start in range(self._source_level(source), level)}
         return sorted(needed)
 
-    def forward(
-        self, x: Tensor, architecture: MacroArchitecture, *, carry: Any = None, generator: torch.Generator | None = None
-    ) -> Output:
-        """Run one architecture; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
-        self.require_own(architecture)
-        outputs: dict[tuple[int, int], Tensor] = {(0, 0): self.stem(x)}  # (source, level) -> (B, C, H, W)
-        for layer, level in enumerate(self.levels):
-            skips = [self._at_level(outputs, source, level) for source in architecture.skips[layer]]
-            out = self.layers[layer](self._at_level(outputs, layer, level), skips, architecture.operations[layer])
-            outputs[layer + 1, level] = out
-        features = out.mean(dim=(2, 3))  # (B, C)
+    def rounds(self, x: Tensor, architecture: MacroArchitecture, *, generator: torch.Generator | None = None) -> Rounds[Output]:
+        """Run one architecture; see `RoundsChild.rounds`."""
+        [stem] = yield [Call(self.stem, (x,))]
+        outputs: dict[tuple[int, int], Tensor] = {(0, 0): stem}  # (source, level) -> (B, C, H, W)
+        for index, (layer, level) in enumerate(zip(self.layers, self.levels, strict=True)):
+            yield from self._reduce(outputs, (*architecture.skips[index], index), level)
+            skips = [outputs[source, level] for source in architecture.skips[index]]
+            outputs[index + 1, level] = yield from layer(outputs[index, level], skips, architecture.operations[index])
+        [features] = yield [Call(pooled, (outputs[len(self.levels), self.levels[-1]],))]
         if self.training and self.keep_prob < 1:
             features = dropout(features, keep_prob=self.keep_prob, generator=generator)
-        return Output(logits=self.classifier(features))
+        [logits] = yield [Call(self.classifier, (features,))]
+        return Output(logits=logits)
 
-    def _at_level(self, outputs: dict[tuple[int, int], Tensor], source: int, level: int) -> Tensor:
-        """Return a source's output at the resolution of a level, reduced (and kept) where it is not there yet.
-
-        No function inside `forward`: one that calls itself is a reference cycle, which would keep all activations alive until
-        Python's garbage collector runs.
-        """
-        if (source, level) not in outputs:
-            outputs[source, level] = self.reductions[f"{level - 1}_{source}"](self._at_level(outputs, source, level - 1))
-        return outputs[source, level]
+    def _reduce(self, outputs: dict[tuple[int, int], Tensor], sources: tuple[int, ...], level: int) -> Rounds[None]:
+        """Add the sources' outputs at the resolution of a level, and of those on the way to it, where they are not there yet."""
+        for lower in range(level):
+            missing = [one for one in sources if self._source_level(one) <= lower and (one, lower + 1) not in outputs]
+            calls = [Call(self.reductions[f"{lower}_{source}"], (outputs[source, lower],)) for source in missing]
+            reduced = yield calls
+            outputs.update({(source, lower + 1): out for source, out in zip(missing, reduced, strict=True)})

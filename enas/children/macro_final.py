@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from enas.children.batch_norm import BatchNorm
 from enas.children.macro import MacroChild
 from enas.children.ops import conv1x1
+from enas.children.rounds import Call, Rounds
 from enas.spaces.macro import MacroArchitecture, MacroConfig, Operation
 
 KERNEL_SIZES: dict[Operation, int] = {"conv3x3": 3, "conv5x5": 5, "sep3x3": 3, "sep5x5": 5}
@@ -50,14 +51,14 @@ class AuthorsMacroLayer(nn.Module):
             joined = nn.Conv2d((num_skips + 1) * channels, channels, 1, bias=False)
             self.join = nn.Sequential(nn.ReLU(), joined, BatchNorm(channels))
 
-    def forward(self, x: Tensor, skips: list[Tensor], operation: Operation) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], operation: Operation) -> Rounds[Tensor]:
         """Map (B, C, H, W) and the chosen earlier outputs of that shape to (B, C, H, W)."""
         del operation  # it has but one
-        out: Tensor = self.operation(x)
+        [out] = yield [Call(self.operation, (x,))]
         if self.join is None:
             return out
-        joined: Tensor = self.join(torch.cat([*skips, out], dim=1))
-        return joined
+        [out] = yield [Call(self.join, (torch.cat([*skips, out], dim=1),))]
+        return out
 
 
 class AuthorsMacroChild(MacroChild):

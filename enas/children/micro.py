@@ -10,14 +10,17 @@ The rest of the network, and the departures from the authors' code, are in `cell
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
-from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices
+from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, unchanged
 from enas.children.ops import FactorizedReduction
+from enas.children.rounds import Call, Rounds
 from enas.spaces.micro import MicroArchitecture, MicroConfig, Nodes, Operation, loose_items, reduction_cells
 from enas.spaces.two_cells import NUM_INPUTS
 
@@ -32,9 +35,10 @@ class LooseConv(nn.ModuleDict):
         super().__init__({str(item): nn.Conv2d(channels, channels, 1, bias=False) for item in items})
         self["norm"] = BatchNorm(channels)
 
-    def forward(self, items: Items, loose: tuple[int, ...]) -> Tensor:
-        """Map the loose items, (B, C, H, W) each, to (B, C, H, W)."""
-        joined = torch.relu_(torch.cat([items[item] for item in loose], dim=1))  # (B, loose * C, H, W)
+    def forward(self, *items_and_numbers: Any) -> Tensor:
+        """Map the loose items, (B, C, H, W) each, then the tuple of their numbers, to (B, C, H, W)."""
+        *items, loose = items_and_numbers
+        joined = torch.relu_(torch.cat(items, dim=1))  # (B, loose * C, H, W)
         weight = torch.cat([self.get_parameter(f"{item}.weight") for item in loose], dim=1)  # (C, loose * C, 1, 1)
         out: Tensor = self["norm"](F.conv2d(joined, weight))
         return out
@@ -75,16 +79,17 @@ class MicroCell(nn.Module):
         items = tuple(range(NUM_INPUTS + num_nodes)) if nodes is None else loose_items(nodes)
         self.output = LooseConv(shape.channels, items=items)
 
-    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes, noise: Noise) -> tuple[Tensor, Tensor]:
+    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes, noise: Noise) -> Rounds[tuple[Tensor, Tensor]]:
         """Map the two outputs before, (B, C', H', W'), to the newer one (reduced, in a reduction cell) and the cell's own."""
         if self.reduction is not None:
-            older, newer = newer, self.reduction(newer)
-        items = Items(
-            x if calibrate is None else calibrate(x) for calibrate, x in ((self.calibrate_0, older), (self.calibrate_1, newer))
-        )
+            older = newer
+            [newer] = yield [Call(self.reduction, (newer,))]
+        items = Items((yield [Call(self.calibrate_0 or unchanged, (older,)), Call(self.calibrate_1 or unchanged, (newer,))]))
         for node, picked in zip(self.nodes, nodes, strict=True):
-            items.append(node(items, picked, noise))
-        return newer, self.output(items, loose_items(nodes))
+            items.append((yield from node(items, picked, noise)))
+        loose = loose_items(nodes)
+        [out] = yield [Call(self.output, tuple(items[item] for item in loose), (loose,))]
+        return newer, out
 
 
 class MicroChild(CellChild):

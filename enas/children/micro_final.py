@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
-from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, rectified_conv1x1
+from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, rectified_conv1x1, unchanged
 from enas.children.ops import FactorizedReduction
+from enas.children.rounds import Call, Rounds
 from enas.spaces.micro import MicroArchitecture, MicroConfig, Nodes, loose_items, reduction_cells
 from enas.spaces.two_cells import NUM_INPUTS
 
@@ -45,18 +46,15 @@ class AuthorsMicroCell(nn.Module):
         )
         self.shape = Shape(channels=len(loose) * channels, level=newer.level + is_reduction)
 
-    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes, noise: Noise) -> tuple[Tensor, Tensor]:
+    def forward(self, older: Tensor, newer: Tensor, nodes: Nodes, noise: Noise) -> Rounds[tuple[Tensor, Tensor]]:
         """Map the two outputs before, (B, C', H', W'), to the newer one and the cell's own (B, loose * C, H, W)."""
-        first = older if self.calibrate_0 is None else self.calibrate_0(older)
-        second = newer if self.calibrate_1 is None else self.calibrate_1(newer)
-        items = Items((first, self.base(second)))
+        first, second = yield [Call(self.calibrate_0 or unchanged, (older,)), Call(self.calibrate_1 or unchanged, (newer,))]
+        items = Items((first, *(yield [Call(self.base, (second,))])))
         for node, picked in zip(self.nodes, nodes, strict=True):
-            items.append(node(items, picked, noise))
-        loose = (
-            self.reductions[str(item)](items[item]) if str(item) in self.reductions else items[item]
-            for item in loose_items(nodes)
-        )
-        return newer, torch.cat(list(loose), dim=1)
+            items.append((yield from node(items, picked, noise)))
+        halved = dict(self.reductions.items())
+        loose = yield [Call(halved.get(str(item), unchanged), (items[item],)) for item in loose_items(nodes)]
+        return newer, torch.cat(loose, dim=1)
 
 
 class AuthorsMicroChild(CellChild):

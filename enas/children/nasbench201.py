@@ -13,18 +13,18 @@ multiply-add that the benchmark counts for a dead edge is not counted here; imag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from enas.children.base import Child, Output, draw_as_pytorch
+from enas.children.base import Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
-from enas.children.cell_parts import Items
+from enas.children.cell_parts import Items, average3x3, unchanged
 from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
+from enas.children.rounds import Call, Rounds, RoundsChild, idle, pooled, run_alone, total
 from enas.spaces.nasbench201 import (
     EDGES,
     NUM_NODES,
@@ -38,6 +38,8 @@ from enas.types import BoolArray
 
 KERNEL_SIZES: dict[Operation, int] = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 """Operations with weights."""
+WITHOUT_WEIGHTS: dict[Operation, Callable[..., Tensor]] = {"skip_connect": unchanged, "avg_pool_3x3": average3x3}
+"""The others, but for `none`."""
 
 
 def conv_norm(in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, affine: bool) -> nn.Sequential:
@@ -46,9 +48,8 @@ def conv_norm(in_channels: int, out_channels: int, *, kernel_size: int, stride: 
     return nn.Sequential(conv, BatchNorm(out_channels, affine=affine))
 
 
-def average(x: Tensor) -> Tensor:
-    """Return the 3x3 average of each pixel's neighbours, padding left out; (B, C, H, W) both."""
-    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+EDGE_ROUNDS = 2
+"""Rounds of an operation: its ReLU, the rest."""
 
 
 class Edge(nn.ModuleDict):
@@ -66,13 +67,12 @@ class Edge(nn.ModuleDict):
             }
         )
 
-    def forward(self, items: Items, source: int, operation: Operation) -> Tensor:
+    def forward(self, items: Items, source: int, operation: Operation) -> Rounds[Tensor]:
         """Return an operation, not `none`, on a node, (B, C, H, W)."""
-        if operation == "skip_connect":
-            return items[source]
-        if operation == "avg_pool_3x3":
-            return average(items[source])
-        out: Tensor = self[operation](items.rectified(source))
+        has_weights = operation in KERNEL_SIZES
+        yield from items.rectify(source, needed=has_weights)
+        block = self[operation] if has_weights else WITHOUT_WEIGHTS[operation]
+        [out] = yield [Call(block, (items.rectified(source) if has_weights else items[source],))]
         return out
 
 
@@ -91,16 +91,20 @@ class BenchmarkCell(nn.ModuleList):
             for index in range(len(EDGES))
         )
 
-    def forward(self, x: Tensor, operations: tuple[Operation, ...]) -> Tensor:
+    def forward(self, x: Tensor, operations: tuple[Operation, ...]) -> Rounds[Tensor]:
         """Map (B, C, H, W) to (B, C, H, W)."""
         items, live = Items([x]), live_nodes(operations)
         for node in range(1, NUM_NODES + 1):
-            total = None
+            outputs = []
             for edge, (source, target), operation in zip(self, EDGES, operations, strict=True):
-                if target == node and live[node] and operation != "none":
-                    out = edge(items, source, operation)
-                    total = out if total is None else total + out
-            items.append(torch.zeros_like(x) if total is None else total)
+                if target != node:
+                    continue
+                if live[node] and operation != "none":
+                    outputs.append((yield from edge(items, source, operation)))
+                else:
+                    yield from idle(EDGE_ROUNDS)
+            [out] = yield [Call(total, tuple(outputs)) if outputs else Call(torch.zeros_like, (x,))]
+            items.append(out)
         return items[NUM_NODES]
 
     def mix(self, x: Tensor, nodes: Sequence[MixedNode | None]) -> Tensor:
@@ -111,9 +115,9 @@ class BenchmarkCell(nn.ModuleList):
                 items.append(torch.zeros_like(x))
                 continue
             outputs = [
-                items.pooled(source, operation, average)
+                items.pooled(source, operation, average3x3)
                 if operation == "avg_pool_3x3"
-                else self[EDGES.index((source, target))](items, source, operation)
+                else run_alone(self[EDGES.index((source, target))](items, source, operation))
                 for source, operation in node.terms
             ]
             items.append(weighted_sum(outputs, node.weights))
@@ -157,7 +161,7 @@ class ResidualReduction(nn.Module):
         return out
 
 
-class NasBench201Child(Child):
+class NasBench201Child(RoundsChild):
     """The NAS-Bench-201 supernet, or the network of one cell.
 
     Args:
@@ -193,15 +197,19 @@ class NasBench201Child(Child):
         self.norm = BatchNorm(width, relu=True, affine=affine)
         self.classifier = nn.Linear(width, num_classes)
 
-    def forward(
-        self, x: Tensor, architecture: NasBench201Architecture, *, carry: Any = None, generator: torch.Generator | None = None
-    ) -> Output:
-        """Run one cell's network; see `Child.forward`. Images (B, C, H, W) give logits (B, num_classes)."""
-        self.require_own(architecture)
-        x = self.stem(x)
+    def rounds(
+        self, x: Tensor, architecture: NasBench201Architecture, *, generator: torch.Generator | None = None
+    ) -> Rounds[Output]:
+        """Run one cell's network; see `RoundsChild.rounds`."""
+        [x] = yield [Call(self.stem, (x,))]
         for layer in self.layers:
-            x = layer(x, architecture.operations) if isinstance(layer, BenchmarkCell) else layer(x)
-        return Output(logits=self.classifier(self.norm(x).mean(dim=(2, 3))))
+            if isinstance(layer, BenchmarkCell):
+                x = yield from layer(x, architecture.operations)
+            else:
+                [x] = yield [Call(layer, (x,))]
+        for block in (self.norm, pooled, self.classifier):
+            [x] = yield [Call(block, (x,))]
+        return Output(logits=x)
 
     def forward_mixture(
         self, x: Tensor, weights: Tensor, active: BoolArray, *, generator: torch.Generator | None = None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from enas.children.batch_norm import BatchNorm
 from enas.children.grids import even_and_odd
+from enas.transfer import to_device
 
 BRANCH_EPS = 1e-3
 """Epsilon of the BatchNorm behind a branch's convolution (the authors' masked BatchNorm); 1e-5 elsewhere."""
@@ -94,7 +95,7 @@ def dropout_mask(shape: Sequence[int], *, keep_prob: float, generator: torch.Gen
     if generator is None:
         raise ValueError("dropout in training mode: expected a generator for its mask, got None")
     mask = torch.rand(tuple(shape), generator=generator) < keep_prob
-    return mask.to(device=like.device, dtype=like.dtype) / keep_prob
+    return to_device(mask, like.device).to(like.dtype) / keep_prob
 
 
 def drop_path(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -> Tensor:
@@ -108,4 +109,4 @@ def drop_path(x: Tensor, *, keep_prob: float, generator: torch.Generator | None)
     if generator is None:
         raise ValueError("drop-path in training mode: expected a generator for its mask, got None")
     mask = torch.rand(len(x), 1, 1, 1, generator=generator) < keep_prob
-    return x / keep_prob * mask.to(device=x.device, dtype=x.dtype)  # 1 / keep_prob itself would be rounded in bfloat16
+    return x / keep_prob * to_device(mask, x.device).to(x.dtype)  # 1 / keep_prob itself would be rounded in bfloat16

@@ -15,16 +15,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from enas.atomic_file import write_atomically
 from enas.compare.budget import Budget
-from enas.types import Controller, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from enas.trainers import SearchEnv  # loads PyTorch
+from enas.types import Controller, FloatArray, IntArray, SearchEnv
 
 TRIAL_FILE = "trial.json"
 

@@ -68,10 +68,11 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     """
     import torch
 
+    from enas.transfer import to_device
+
     if augmentation == Augmentation(pad=0, flip=False, cutout=0):
         return images
-    noise = draw_noise(len(images), (images.shape[2], images.shape[3]), augmentation, generator)
-    noise = noise.to(images.device, non_blocking=images.is_cuda)
+    noise = to_device(draw_noise(len(images), (images.shape[2], images.shape[3]), augmentation, generator), images.device)
     # one gather for the whole batch; what is cut out reads the padding's first pixel, so cutout needs a margin without a pad
     margin = max(augmentation.pad, 1) if augmentation.cutout else augmentation.pad
     padded = torch.nn.functional.pad(images, (margin, margin, margin, margin))  # (B, C, H + 2m, W + 2m)

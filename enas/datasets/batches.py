@@ -14,6 +14,7 @@ from torch import Tensor
 
 from enas.datasets.augment import Augmentation, augment
 from enas.datasets.data import Batch
+from enas.transfer import to_device
 
 if TYPE_CHECKING:
     from enas.datasets.images import ImageSplit
@@ -114,7 +115,7 @@ class BatchStream:
         """Return the permutation of an epoch, int64 (N,), on the device."""
         if self._epoch_order is None or self._epoch_order[0] != epoch:
             order = torch.randperm(len(self._labels), generator=_generator(self._seed, _ORDER, epoch))
-            self._epoch_order = (epoch, order.to(self._labels.device))
+            self._epoch_order = (epoch, to_device(order, self._labels.device))
         return self._epoch_order[1]
 
 

@@ -235,7 +235,7 @@ def test_interleaved_architectures_give_what_each_gives_alone(make_child):
     alone = child(x, first).logits
     child(x, second)
     assert torch.equal(child(x, first).logits, alone)
-    many = list(child.evaluate_many(x, [second, first]))
+    many = list(child.evaluate_many([x, x], [second, first]))
     assert isinstance(many[0], Output)
     assert torch.equal(many[1].logits, alone)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from enas.children.cost import count_auxiliary, count_parameters, measure_cost
+from enas.children.rounds import run_alone
 from enas.spaces.micro import OPERATIONS, MicroArchitecture, MicroConfig, Node
 from enas.spaces.sampling import sample_uniform
 
@@ -158,10 +159,11 @@ def test_loose_items_are_concatenated_as_they_are(make_child):
     config = MicroConfig(num_layers=1, num_nodes=1, filters=4, final="authors")
     child = make_child(config, architecture=MicroArchitecture(normal=nodes, reduce=nodes)).eval()
     assert child.classifier.in_features == 2 * 16  # items 0 and 2, of 4 channels doubled twice
-    outputs = []
-    child.cells[-1].register_forward_hook(lambda _module, inputs, out: outputs.extend((inputs[0], out[1])))
+    given = []
+    child.cells[-1].register_forward_pre_hook(lambda _module, inputs: given.extend(inputs))
     child(images(2, 3, 8, 8), child.architecture)
-    older, out = outputs
+    older = given[0]
+    _, out = run_alone(child.cells[-1](*given))
     assert torch.equal(out[:, :16], child.cells[-1].calibrate_0(older))
 
 
