@@ -305,7 +305,8 @@ class SharedWeights:
             if result is not None:
                 return result
         # One by one: each has statistics of its own, or one of them must not spoil the others' measurements.
-        alone = [self._score_alone(one, zip(batches)) for one, batches in zip(architectures, zip(*rows, strict=True), strict=True)]
+        own = zip(*rows, strict=True)
+        alone = [self._score_alone(one, zip(batches)) for one, batches in zip(architectures, own, strict=True)]
         return torch.cat([total for total, _ in alone]), max(count for _, count in alone)
 
     def _score_alone(self, architecture: Any, rows: Iterable[Sequence[Batch]]) -> tuple[Tensor, int]:
