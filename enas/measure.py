@@ -80,15 +80,17 @@ def time_pairs(
     *,
     num_pairs: int,
     device: torch.device,
+    rehearses: bool = True,
     on_pair: Callable[[int], None] = lambda _: None,
 ) -> Pairs:
     """Time two sides alternately, after warm-up pairs.
 
     Args:
-        sides: called with the pair's index, before its clock starts; negative for the warm-up pairs. Returns both sides, each of
-            which is run twice: first untimed, so that neither pays for what the other finds ready.
+        sides: called with the pair's index, before its clock starts; negative for the warm-up pairs. Returns both sides.
         num_pairs: n, at least 1.
         device: waited for, before and after each side.
+        rehearses: whether both sides run untimed before they are timed, so that neither pays for what the other finds ready;
+            sides of several seconds, where that is nothing, need not.
         on_pair: told how many pairs are complete.
     Returns: seconds.
     """
@@ -96,8 +98,9 @@ def time_pairs(
     for index in range(-NUM_WARMUP_PAIRS, num_pairs):
         pair = sides(index)
         order = (0, 1) if index % 2 == 0 else (1, 0)
-        for side in order:
-            pair[side]()
+        if rehearses:
+            for side in order:
+                pair[side]()
         spent = {}
         for side in order:
             with no_collection():

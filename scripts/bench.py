@@ -1,107 +1,32 @@
-"""Measure what weight sharing, batched sampling, strategies and environments cost, against their limits, on this machine.
+"""Measure what weight sharing, layouts, number formats, strategies and environments cost, against their limits, on this machine.
 
-    python -m scripts.bench [--pairs 100] [--only shared-step] [--markdown FILE] [--json FILE]
+    python -m scripts.bench [--pairs 100] [--only macro-shared-step] [--markdown FILE] [--json FILE]
+    python -m scripts.bench --compare OLD.json NEW.json
+    python -m scripts.bench --growth FILE.svg
+    python -m scripts.bench --norms FILE.md
 
 Each figure is the median of the ratios within interleaved pairs, with the exact 95 % interval of a median. A limit counts as
-missed where the interval's lower bound is above it. Exit status: 0, 1 where a limit is missed, 2 for a mistake in the flags.
+missed where the interval's lower bound is above it. Exit status: 0; 1 where a limit is missed or, of two files, the new one is
+slower; 2 for a mistake in the flags or a file.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from enas.configs import DeviceName, require
-from enas.spaces.macro import MacroConfig
-from enas.spaces.micro import MicroConfig
-from enas.spaces.nasbench201 import NasBench201Config
-from enas.spaces.rnn import RnnConfig
+from scripts.bench_settings import BenchCommand
 from scripts.configuration import parse_flags
 from scripts.ending import fail
 
-Name = Literal[
-    "activation-peak",
-    "controller-batch",
-    "loop-share",
-    "micro-layout",
-    "micro-shared-step",
-    "rnn-activation-peak",
-    "rnn-plain-loop",
-    "rnn-shared-step",
-    "shared-step",
-    "update-categorical",
-    "update-darts",
-    "update-enas",
-    "update-evolution",
-    "update-gaea",
-    "update-gdas",
-    "update-ppo",
-    "update-uniform",
-]
+if TYPE_CHECKING:
+    import torch
 
-
-@dataclass(frozen=True, kw_only=True)
-class BenchCommand:
-    """Measure what weight sharing, batched sampling, strategies and environments cost; minutes on two cores."""
-
-    only: tuple[Name, ...] = ()
-    """Benchmarks to run; none for all."""
-    pairs: int = 30
-    """Interleaved pairs of each; below 30 for trying out."""
-    macro: MacroConfig = field(default_factory=MacroConfig)
-    """Size of the macro network."""
-    micro: MicroConfig = field(default_factory=MicroConfig)
-    """Size of the micro network."""
-    mixed: NasBench201Config = field(default_factory=NasBench201Config)
-    """Size of the NAS-Bench-201 network, on which strategies train mixtures."""
-    recurrent: RnnConfig = field(default_factory=RnnConfig)
-    """Size of the recurrent network."""
-    batch_size: int = 128
-    """Images of a training minibatch of the macro and the NAS-Bench-201 network."""
-    micro_batch_size: int = 160
-    """Images of a training minibatch of the micro network."""
-    recurrent_batch_size: int = 64
-    """Sequences of a training minibatch of the recurrent network."""
-    bptt: int = 35
-    """Tokens of a sequence."""
-    vocabulary: int = 10_000
-    """Different tokens of the random text."""
-    image_size: int = 32
-    """Height and width of the random images, in pixels."""
-    num_images: int = 45_000
-    """How many there are to draw minibatches from."""
-    architectures: int = 20
-    """Architectures of a controller update."""
-    seed: int = 0
-    """Everything random follows from it."""
-    device: DeviceName = "auto"
-    """Where networks run."""
-    threads: int | None = None
-    """CPU threads; None for PyTorch's choice."""
-    markdown: Path | None = None
-    """File for the table in Markdown."""
-    json: Path | None = None
-    """File for every single measurement."""
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        positive = ("pairs", "batch_size", "micro_batch_size", "recurrent_batch_size", "bptt", "image_size", "architectures")
-        for name in positive:
-            require(getattr(self, name) >= 1, f"--{name.replace('_', '-')}", "at least 1", getattr(self, name))
-        require(self.vocabulary >= 2, "--vocabulary", "at least 2", self.vocabulary)
-        batch = max(self.batch_size, self.micro_batch_size)
-        require(self.num_images >= batch, "--num-images", f"at least {batch}, a batch", self.num_images)
-        require(self.seed >= 0, "--seed", "at least 0", self.seed)
-        require(self.threads is None or self.threads >= 1, "--threads", "at least 1", self.threads)
-        for name in ("markdown", "json"):
-            file = getattr(self, name)
-            require(
-                file is None or (file.parent.is_dir() and not file.is_dir()), f"--{name}", "a file in an existing folder", file
-            )
+    from enas.benchmark import BenchmarkResult
 
 
 def main() -> int:
@@ -111,25 +36,43 @@ def main() -> int:
     except ValueError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing is written\n")
+        sys.stderr.write("interrupted; of benchmarks, --json and --markdown have those that were complete\n")
         return 130
 
 
 def run_bench(command: BenchCommand, console: Console) -> int:
-    """Run the benchmarks, print their table, write the files that are asked for. Returns the exit status."""
+    """Do what a command asks for, print the table, write the files. Returns the exit status."""
     import torch  # not for `--help` and mistakes in flags
 
-    from enas.benchmark import BenchmarkResult
-    from enas.console import ProgressBar
     from enas.devices import select_device
-    from enas.machine import machine_in_words
-    from scripts.bench_report import print_results, write_json, write_markdown
-    from scripts.benchmarks import BENCHMARKS
-    from scripts.workbench import Workbench, random_images, random_text
 
+    if command.compare is not None:
+        from scripts.bench_compare import compare_files
+
+        return compare_files(*command.compare, console)
     if command.threads is not None:
         torch.set_num_threads(command.threads)
     device = select_device(command.device)
+    if command.norms is not None:
+        _run_norms(command.norms, command, device, console)
+        return 0
+    if command.growth is not None:
+        _run_growth(command.growth, command, device, console)
+        return 0
+    results = _run_benchmarks(command, device, console)
+    return 1 if any(result.verdict == "MISSED" for result in results) else 0
+
+
+def _run_benchmarks(command: BenchCommand, device: torch.device, console: Console) -> Sequence[BenchmarkResult]:
+    """Run the benchmarks; after each the files hold those that are complete."""
+    from enas.benchmark import BenchmarkResult
+    from enas.console import ProgressBar
+    from enas.machine import machine_in_words
+    from scripts.bench_report import Measurements, print_results, versions, write_markdown
+    from scripts.benchmarks import BENCHMARKS
+    from scripts.workbench import make_workbench
+
+    machine = machine_in_words(device)
     names = list(dict.fromkeys(command.only or BENCHMARKS))
     results: list[BenchmarkResult] = []
     with ProgressBar(Console(stderr=True), unit="pairs") as bar:
@@ -138,39 +81,54 @@ def run_bench(command: BenchCommand, console: Console) -> int:
             complete = len(results) * command.pairs + done
             bar.show(complete, len(names) * command.pairs, text=names[len(results)])
 
-        bench = Workbench(
-            macro=command.macro,
-            micro=command.micro,
-            mixed=command.mixed,
-            recurrent=command.recurrent,
-            data=random_images(command.num_images, command.image_size, seed=command.seed, device=device),
-            text=random_text(
-                command.recurrent_batch_size, command.bptt, vocabulary=command.vocabulary, seed=command.seed, device=device
-            ),
-            batch_size=command.batch_size,
-            micro_batch_size=command.micro_batch_size,
-            recurrent_batch_size=command.recurrent_batch_size,
-            num_architectures=command.architectures,
-            num_pairs=command.pairs,
-            seed=command.seed,
-            device=device,
-            on_pair=show,
-        )
+        bench = make_workbench(command, device, on_pair=show)
         for name in names:
             benchmark = BENCHMARKS[name]
             pairs, note = benchmark.measure(bench)
-            outcome = BenchmarkResult(
-                name=name, what=benchmark.what, unit=benchmark.unit, limit=benchmark.limit, pairs=pairs, note=note
+            results.append(
+                BenchmarkResult(
+                    name=name, what=benchmark.what, unit=benchmark.unit, limit=benchmark.limit, pairs=pairs, note=note
+                )
             )
-            results.append(outcome)
-    machine = machine_in_words(device)
+            if command.markdown is not None:
+                write_markdown(command.markdown, results, machine)
+            if command.json is not None:
+                found = Measurements(machine=machine, versions=versions(), settings=command.settings(), results=results)
+                found.write(command.json)
     print_results(results, machine, console)
-    if command.markdown is not None:
-        write_markdown(command.markdown, results, machine)
-    if command.json is not None:
-        settings = {name: value for name, value in asdict(command).items() if name not in ("markdown", "json")}
-        write_json(command.json, results, machine, settings)
-    return 1 if any(result.verdict == "MISSED" for result in results) else 0
+    return results
+
+
+def _run_norms(norms: Path, command: BenchCommand, device: torch.device, console: Console) -> None:
+    """Time BatchNorm on images of several shapes."""
+    from enas.console import ProgressBar
+    from enas.machine import machine_in_words
+    from scripts.bench_norms import measure_norms, report_norms
+
+    total = len(command.shapes.channels) * len(command.shapes.image_sizes)
+    with ProgressBar(Console(stderr=True), unit="shapes") as bar:
+
+        def show(done: int) -> None:
+            bar.show(done, total, text="BatchNorm")
+
+        results = measure_norms(command.shapes, num_pairs=command.pairs, seed=command.seed, device=device, on_shape=show)
+    report_norms(results, machine_in_words(device), norms, console)
+
+
+def _run_growth(growth: Path, command: BenchCommand, device: torch.device, console: Console) -> None:
+    """Time the macro search at several sizes."""
+    from enas.console import ProgressBar
+    from enas.machine import machine_in_words
+    from scripts.bench_growth import measure_growth, report_growth
+    from scripts.workbench import make_workbench
+
+    with ProgressBar(Console(stderr=True), unit="rounds") as bar:
+
+        def show(done: int) -> None:
+            bar.show(done, command.points.rounds, text="growth")
+
+        curves = measure_growth(make_workbench(command, device), command.points, on_round=show)
+    report_growth(curves, machine_in_words(device), growth, console)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from enas.benchmark import HEADINGS, BenchmarkResult
 from enas.measure import Pairs
 
 
-def result(ratios: list[float], *, limit: float = 1.05, unit: str = "ms") -> BenchmarkResult:
+def result(ratios: list[float], *, limit: float | None = 1.05, unit: str = "ms") -> BenchmarkResult:
     pairs = Pairs(first=tuple(0.5 * ratio for ratio in ratios), second=(0.5,) * len(ratios))
     return BenchmarkResult(name="x", what="x / y", unit=unit, limit=limit, pairs=pairs)
 
@@ -56,3 +56,37 @@ def test_json_holds_every_measurement():
     assert values["pairs"]["first"] == [0.5 * ratio for ratio in around(1.0)]
     assert values["interval"] == [1.0, pytest.approx(1.05)]
     assert (values["verdict"], values["limit"], values["unit"]) == ("met", 1.05, "ms")
+
+
+def test_without_a_limit_the_ratio_is_only_reported():
+    assert result(around(9.0), limit=None).cells()[-2:] == ("-", "reported")
+    assert result([1.0], limit=None).verdict == "reported"
+
+
+def test_row_shows_seconds():
+    pairs = Pairs(first=(1.5,), second=(100.0,))
+    outcome = BenchmarkResult(name="x", what="x / y", unit="s", limit=None, pairs=pairs)
+    assert outcome.cells()[1:3] == ("1.5 / 100.0 s", "0.0150")
+
+
+@pytest.mark.parametrize("limit", [None, 1.05])
+def test_json_gives_back_the_benchmark(limit):
+    outcome = result(around(1.0), limit=limit)
+    assert BenchmarkResult.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pairs": None}, "expected a benchmark with name, what, unit, note, limit and pairs of numbers"),
+        ({"pairs": {"first": ["a"], "second": [1]}}, "pairs of numbers"),
+        ({"pairs": {"first": [1.0], "second": [0.0]}}, "x: expected measurements above 0"),
+        ({"pairs": {"first": [1.0], "second": [1.0, 2.0]}}, "expected as many first as second values"),
+        ({"limit": "low"}, "pairs of numbers"),
+        ({"unit": "miles"}, "one of the units ms, s, MiB"),
+        ({"name": 3}, "expected texts as name, what, unit, note"),
+    ],
+)
+def test_json_of_something_else_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        BenchmarkResult.from_json({**result([1.0]).to_json(), **changes})

@@ -128,6 +128,15 @@ def test_only_the_second_run_of_a_side_counts_and_warm_up_pairs_do_not(clock):
     assert pairs == Pairs(first=(3.0, 4.0, 5.0), second=(2.0, 2.0, 2.0))
 
 
+def test_sides_that_need_no_rehearsal_run_once_a_pair():
+    calls: list[str] = []
+    pairs = time_pairs(
+        lambda _: (lambda: calls.append("first"), lambda: calls.append("second")), num_pairs=3, device=CPU, rehearses=False
+    )
+    assert len(pairs) == 3
+    assert calls.count("first") == calls.count("second") == NUM_WARMUP_PAIRS + 3
+
+
 def test_machine_that_slows_down_steadily_leaves_the_median_ratio_alone(clock):
     speed = {"duration": 1.0}
 
