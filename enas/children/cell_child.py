@@ -85,7 +85,7 @@ class AuxiliaryHead(nn.Module):
         if len(x) == 1 and self.has_one_pixel:
             raise ValueError("batch_size: expected at least 2 images for the auxiliary head (child.aux_head), got 1")
         out = self.full(F.pad(self.project(self.pool(torch.relu(x))), self.padding))  # (B, 768, ceil(H'/3), ceil(W'/3))
-        logits: Tensor = self.classifier(out.mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(pooled(out))
         return logits
 
 

@@ -20,6 +20,9 @@ from enas.spaces.micro import Node as PickedNode
 from enas.spaces.micro import Operation
 from enas.spaces.two_cells import NUM_INPUTS, SIDES
 
+EDGE_ROUNDS = 2
+"""Rounds of an operation on an item: its ReLU, the rest."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:

@@ -29,6 +29,7 @@ from enas.children.base import Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import (
+    EDGE_ROUNDS,
     Items,
     Noise,
     Shape,
@@ -47,8 +48,6 @@ from enas.spaces.two_cells import CELLS, NUM_INPUTS
 from enas.types import BoolArray
 
 DILATION = 2
-EDGE_ROUNDS = 2
-"""Rounds of an operation: its ReLU, the rest."""
 
 
 def dilated_conv(channels: int, *, kernel_size: int, stride: int, affine: bool) -> nn.Sequential:

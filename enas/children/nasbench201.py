@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from enas.children.base import Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
-from enas.children.cell_parts import Items, average3x3, unchanged
+from enas.children.cell_parts import EDGE_ROUNDS, Items, average3x3, unchanged
 from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
 from enas.children.rounds import Call, Rounds, RoundsChild, idle, pooled, run_alone, total
 from enas.spaces.nasbench201 import (
@@ -46,10 +46,6 @@ def conv_norm(in_channels: int, out_channels: int, *, kernel_size: int, stride: 
     """Return convolution and BatchNorm; the ReLU before them is the caller's."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False)
     return nn.Sequential(conv, BatchNorm(out_channels, affine=affine))
-
-
-EDGE_ROUNDS = 2
-"""Rounds of an operation: its ReLU, the rest."""
 
 
 class Edge(nn.ModuleDict):
@@ -221,7 +217,7 @@ class NasBench201Child(RoundsChild):
         x = self.stem(x)
         for layer in self.layers:
             x = layer.mix(x, nodes) if isinstance(layer, BenchmarkCell) else layer(x)
-        return Output(logits=self.classifier(self.norm(x).mean(dim=(2, 3))))
+        return Output(logits=self.classifier(pooled(self.norm(x))))
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw all weights anew as PyTorch does by itself, and so the benchmark."""
