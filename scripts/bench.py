@@ -42,16 +42,14 @@ def main() -> int:
 
 def run_bench(command: BenchCommand, console: Console) -> int:
     """Do what a command asks for, print the table, write the files. Returns the exit status."""
-    import torch  # not for `--help` and mistakes in flags
-
-    from enas.devices import select_device
+    from enas.devices import select_device  # PyTorch: not for `--help` and mistakes in flags
+    from enas.processor import prepare_processor
 
     if command.compare is not None:
         from scripts.bench_compare import compare_files
 
         return compare_files(*command.compare, console)
-    if command.threads is not None:
-        torch.set_num_threads(command.threads)
+    prepare_processor(threads=command.threads)
     device = select_device(command.device)
     if command.norms is not None:
         _run_norms(command.norms, command, device, console)

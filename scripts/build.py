@@ -39,6 +39,7 @@ from enas.pareto import make_front, read_measured, save_front, worth_measuring
 from enas.pareto_picture import save_front_picture
 from enas.paths import PATHS
 from enas.position import Position
+from enas.processor import prepare_processor
 from enas.ranking.monitor import RankMonitor, draw_sample
 from enas.rewards import limit_excess, make_reward
 from enas.search import Search
@@ -107,8 +108,7 @@ def build_search(
     Raises: ValueError for settings that do not fit each other or the data.
     """
     check_folder(config, folder)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    prepare_processor(threads=config.threads)
     images = data or load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
     shared, controller = make_weights(config, images), _make_controller(config)
     _check_retraining(config, images, shared)

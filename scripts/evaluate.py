@@ -161,15 +161,13 @@ def _check_target(file: Path, run: Path) -> None:
 
 def run_evaluate(request: Request) -> None:
     """Measure, print the table to standard output, write the file that was asked for."""
-    import torch
-
     from enas.atomic_file import write_atomically
     from enas.datasets import load_data
+    from enas.processor import prepare_processor
     from scripts.weights import read_state, restore_shared_weights
 
     command, config = request.command, request.config
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    prepare_processor(threads=config.threads)
     data = load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
     state = read_state("--run", command.run)
     try:

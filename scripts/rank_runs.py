@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +19,7 @@ from enas.datasets import load_data
 from enas.datasets.data import Data
 from enas.devices import select_device
 from enas.metrics import METRICS, Metric
+from enas.processor import prepare_processor
 from enas.ranking.picture import save_ranks
 from enas.ranking.report import RankedRun, architectures_json, headings, note, report_text
 from enas.ranking.scores import digest_of, score_all, train_truths
@@ -83,8 +83,7 @@ def _score(request: Request, number: int, images: _Images, console: Console, sto
     Raises: Stopped, ValueError.
     """
     command, config, run = request.command, request.configs[number], request.command.runs[number]
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    prepare_processor(threads=config.threads)
     state = read_state("--runs", run)
     try:
         shared = restore_shared_weights(config, state, images.of(config), split="valid")

@@ -171,15 +171,14 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
         print_size(command, architecture, looks)
         if command.count_only:
             return
-    import torch
 
     from enas.datasets import load_data
     from enas.devices import select_device
+    from enas.processor import prepare_processor
     from enas.recipe import Recipe, train_all
     from scripts.finish import print_rows
 
-    if command.threads is not None:
-        torch.set_num_threads(command.threads)
+    prepare_processor(threads=command.threads)
     data = load_data(command.data, data_dir=command.data_dir, text=command.text, **asdict(command.split))
     if looks is None:
         print_size(command, architecture, Looks(data.input_shape, data.num_classes))

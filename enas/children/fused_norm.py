@@ -2,20 +2,19 @@
 
 PyTorch's own kernel adds up each channel in single precision, pixel after pixel, in one row of a small table per thread. Rows of
 36 or 20 channels share cache lines, which threads then take from each other, and long sums round off: with 128 images of 32x32
-its gradients are off by 1e-3. Here the images are read as a matrix with several pixels in a row: long rows suit vector units
-whatever the number of channels, and short columns keep sums exact. Work runs chunk by chunk, so that only the first operation on
-a chunk waits for memory.
+its gradients are off by 1e-3. Here the images are read as a matrix with several pixels in a row, as if they had that many
+channels: long rows suit vector units and keep threads apart, and short columns keep sums exact. Work runs chunk by chunk, so that
+only the first operation on a chunk waits for memory.
 
-The variance is that of x - s, where s is the mean of the first sixteenth of the rows. The mean of a share p of any numbers is
-within sqrt((1 - p) / p) standard deviations of the mean of all (Cauchy-Schwarz), here about 5, so that nothing cancels however
-far the numbers are from zero.
+Where a channel's mean is far from zero, as counted in its deviations, single precision would lose what matters; everything is
+then computed from x - s, where s is the mean that was found.
 
 Not covered: second derivatives (PyTorch raises), `torch.func` transforms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -29,8 +28,8 @@ ROW = 2048
 CHUNK = 2**18
 """Elements of a chunk for each thread: 1 MB in single precision, so that two fit a core's second-level cache."""
 
-SAMPLE = 16
-"""The shift s is the mean of the first row in so many."""
+FAR = 30
+"""Means of more deviations than this are shifted to zero. Rounding is about 1e-7 of the mean, hence 3e-6 of the deviation."""
 
 
 def fused_batch_norm(
@@ -52,92 +51,129 @@ def fused_batch_norm(
         result: tuple[Tensor, Tensor, Tensor] = _FusedBatchNorm.apply(x, weight, bias, eps, relu)
         return result
     with torch.no_grad():
-        out, mean, var, *_ = _normalise(x, weight, bias, eps, relu, keep=False)
+        out, mean, var, *_ = _normalise(x, weight, bias, eps, relu)
     return out, mean, var
 
 
 class _FusedBatchNorm(torch.autograd.Function):
-    """Keeps x - s in place of x, and the output for its ReLU: as much as PyTorch's own BatchNorm and ReLU keep."""
+    """Keeps x, and the output for its ReLU: as much as PyTorch's own BatchNorm and ReLU keep."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, relu: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        out, mean, var, *kept = _normalise(x, weight, bias, eps, relu, keep=True)
-        ctx.save_for_backward(out if relu else None, *kept)
+        out, mean, var, *kept = _normalise(x, weight, bias, eps, relu)
+        ctx.save_for_backward(x, out if relu else None, *kept)
         ctx.mark_non_differentiable(mean, var)
         return out, mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        out, centred, offset, inverse, scale = ctx.saved_tensors
+        x, out, shift, offset, inverse, scale = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(grad)
-        sources, centres, targets = _chunks(_rows(grad)), _chunks(centred), _chunks(_rows(grad_x))
+        rows, sources, targets = _rows(x), _chunks(_rows(grad)), _chunks(_rows(grad_x))
         if out is None:
-            grad_bias, product = _sums(zip(sources, centres, strict=True), len(scale))
+            grad_bias, product = _gradient_sums(zip(sources, _shifted(rows, shift), strict=True), offset)
         else:  # what passes the ReLU is written where the gradient of x will be
             masked = map(_mask, sources, _chunks(_rows(out)), targets)
-            grad_bias, product = _sums(zip(masked, centres, strict=True), len(scale))
+            grad_bias, product = _gradient_sums(zip(masked, _shifted(rows, shift), strict=True), offset)
             sources = targets
-        grad_weight = (product - offset * grad_bias) * inverse
-        # source * scale + centre * slope + level is scale * (grad - mean(grad) - normalised * mean(grad * normalised))
+        grad_weight = product * inverse
+        # source * scale + (x - s) * slope + level is scale * (grad - mean(grad) - normalised * mean(grad * normalised))
         factor = scale * (-len(scale) / grad.numel())
         slope = factor * inverse * grad_weight
         level = factor * grad_bias - slope * offset
-        scales, slopes, levels = (_spread(vector, centred) for vector in (scale, slope, level))
-        for source, centre, target in zip(sources, centres, targets, strict=True):
+        scales, slopes, levels = (_spread(vector, rows) for vector in (scale, slope, level))
+        for source, centre, target in zip(sources, _shifted(rows, shift), targets, strict=True):
             torch.addcmul(levels, source, scales, out=target).addcmul_(centre, slopes)
         _, has_weight, has_bias, *_ = ctx.needs_input_grad
         return grad_x, grad_weight if has_weight else None, grad_bias if has_bias else None, None, None
 
 
-def _normalise(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, relu: bool, *, keep: bool
-) -> tuple[Tensor, ...]:
-    """Return output, mean, variance; x - s as rows (the output's memory unless kept), mean - s, 1 / deviation, scale."""
+_Normalised = tuple[Tensor, Tensor, Tensor, *tuple[Tensor | None, ...]]
+
+
+def _normalise(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, relu: bool) -> _Normalised:
+    """Return output, mean, variance; s or None for zero, mean - s, 1 / deviation, scale."""
     out = torch.empty_like(x)
     rows, targets = _rows(x), _rows(out)
-    centred = torch.empty_like(rows) if keep else targets
-    shift = _shift(rows, x.shape[1])
-    offset, var = _centre(rows, shift, centred)
+    shift, offset, var = _statistics(rows, x.shape[1])
     inverse = (var + eps).rsqrt()
     scale = inverse if weight is None else inverse * weight
     level = -offset * scale if bias is None else bias - offset * scale
     scales, levels = _spread(scale, rows), _spread(level, rows)
-    for centre, target in zip(_chunks(centred), _chunks(targets), strict=True):
+    for centre, target in zip(_shifted(rows, shift), _chunks(targets), strict=True):
         torch.addcmul(levels, centre, scales, out=target)
         if relu:
             target.relu_()
-    return out, shift + offset, var, centred, offset, inverse, scale
+    return out, offset if shift is None else shift + offset, var, shift, offset, inverse, scale
 
 
-def _shift(rows: Tensor, num_channels: int) -> Tensor:
-    """Return s (C,), the mean of the first rows."""
-    sample = rows[: -(-len(rows) // SAMPLE)]
-    return sample.sum(dim=0).view(-1, num_channels).sum(dim=0) * (num_channels / sample.numel())
+def _statistics(rows: Tensor, num_channels: int) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Return s or None for zero, the mean of x - s and the biased variance, float64 (C,)."""
+    mean, var = _moments(_chunks(rows), num_channels)
+    if not (mean.square() > FAR**2 * var).any():
+        return None, mean, var
+    shift = mean.to(rows.dtype)
+    return shift, *_moments(_shifted(rows, shift), num_channels)
 
 
-def _centre(rows: Tensor, shift: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
-    """Write x - s; return its mean and the biased variance (C,) in float64."""
-    shifts = _spread(shift, rows)
-    differences = (torch.sub(chunk, shifts, out=centre) for chunk, centre in zip(_chunks(rows), _chunks(centred), strict=True))
-    sums = _sums(((chunk, chunk) for chunk in differences), len(shift))
-    offset, square = sums * (len(shift) / rows.numel())
-    return offset, (square - offset * offset).clamp_min_(0)
+def _moments(chunks: Iterable[Tensor], num_channels: int) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance over all pixels, float64 (C,), from those of each chunk's columns."""
+    found = [(len(chunk), *torch.batch_norm_update_stats(_as_images(chunk), None, None, 0)) for chunk in chunks]
+    lengths = [length for length, *_ in found]
+    means = torch.stack([mean for _, mean, _ in found]).double().view(len(found), -1, num_channels)
+    variances = torch.stack([var for *_, var in found]).double().view(means.shape)
+    weights = torch.tensor(lengths, dtype=torch.float64).view(-1, 1, 1) / (sum(lengths) * means.shape[1])
+    mean = (means * weights).sum(dim=(0, 1))
+    return mean, ((variances + (means - mean).square()) * weights).sum(dim=(0, 1))
+
+
+def _gradient_sums(pairs: Iterable[tuple[Tensor, Tensor]], offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums over all pixels of a gradient and of its product with x - s - offset, float64 (C,).
+
+    They are what PyTorch's BatchNorm returns as gradients of its bias and weight.
+
+    Args: pairs: the gradient's chunks and those of x - s.
+    """
+    sums: list[Tensor] = []
+    one = mean = torch.empty(0)
+    for grad, centre in pairs:
+        if not sums:
+            one, mean = torch.ones_like(centre[0]), _spread(offset, centre)
+        _, product, total = torch.ops.aten.native_batch_norm_backward(
+            _as_images(grad), _as_images(centre), one, mean, one, None, None, False, 0.0, [False, True, True]
+        )
+        sums += total, product
+    grad_bias, grad_weight = (
+        torch.stack(sums).view(-1, 2, len(one) // len(offset), len(offset)).sum(dim=(0, 2), dtype=torch.float64)
+    )
+    return grad_bias, grad_weight
+
+
+def _as_images(rows: Tensor) -> Tensor:
+    """View a matrix of n rows as n pixels, (1, C, n, 1) in channels_last order, with a channel for each column."""
+    length, width = rows.shape
+    return rows.as_strided((1, width, length, 1), (rows.numel(), 1, width, width))
+
+
+def _shifted(rows: Tensor, shift: Tensor | None) -> Iterator[Tensor]:
+    """Yield x - s chunk by chunk; each is valid until the next one."""
+    if shift is None:
+        yield from _chunks(rows)
+        return
+    shifts, chunks = _spread(shift, rows), _chunks(rows)
+    scratch = torch.empty_like(chunks[0])
+    for chunk in chunks:
+        yield torch.sub(chunk, shifts, out=scratch[: len(chunk)])
 
 
 def _mask(grad: Tensor, positive: Tensor, target: Tensor) -> Tensor:
     """Write the gradient where an output of ReLU is positive, else zero; return what is written to."""
     result: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, positive, 0, grad_input=target)
     return result
-
-
-def _sums(pairs: Iterable[tuple[Tensor, Tensor]], num_channels: int) -> Tensor:
-    """Return the sum of the first and of the product over all chunks and pixels, (2, C) in float64."""
-    sums = [total for first, second in pairs for total in (first.sum(dim=0), (first * second).sum(dim=0))]
-    return torch.stack(sums).view(len(sums) // 2, 2, -1, num_channels).sum(dim=(0, 2), dtype=torch.float64)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -159,4 +195,4 @@ def _chunks(rows: Tensor) -> tuple[Tensor, ...]:
 
 def _spread(vector: Tensor, rows: Tensor) -> Tensor:
     """Repeat (C,) to the length of a row, in its type."""
-    return vector.to(rows.dtype).expand(rows.shape[1] // len(vector), -1).reshape(-1)
+    return vector.to(rows.dtype).expand(rows.shape[1] // len(vector), -1).flatten().contiguous()
