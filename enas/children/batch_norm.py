@@ -19,6 +19,12 @@ from enas.children.fused_norm import fused_batch_norm
 FUSED_ELEMENTS = 2**19
 """Smallest input that the fused function is chosen for: below, its fixed cost eats most of the gain."""
 
+FUSED_ELEMENTS_OF_EIGHTS = 3 * 2**20
+"""The same where channels are a multiple of 8, so that threads share fewer cache lines."""
+
+FOLDED_ELEMENTS = 2**17
+"""Smallest input that a convolution does its BatchNorm's work for: below, making its weights costs what it saves."""
+
 _num_parts: ContextVar[int] = ContextVar("num_parts", default=1)
 
 
@@ -46,6 +52,32 @@ class BatchNorm(nn.BatchNorm2d):
         if out.requires_grad and out.device.type == "cpu" and _in_channels_last(out):
             out.register_hook(_to_channels_last)  # type: ignore[no-untyped-call]
         return out
+
+    def folds(self, x: Tensor) -> bool:
+        """Whether a convolution of x should do what this layer does behind it, by `factors`.
+
+        On CPUs in channels_last order only, where it was measured: rewards of the macro network (12 layers, 36 filters, 128
+        images) take .88 of the time. Not in bfloat16, which would round the mean.
+        """
+        return (
+            not (self.training or self.running_mean is None or torch.is_grad_enabled())
+            and x.device.type == "cpu"
+            and x.numel() >= FOLDED_ELEMENTS
+            and _in_channels_last(x)
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return what running averages multiply each channel by and then add to it, (C,) each.
+
+        Raises: ValueError for a layer without running averages.
+        """
+        if self.running_mean is None or self.running_var is None:
+            raise ValueError("expected a BatchNorm with running averages")
+        scale = (self.running_var + self.eps).rsqrt()
+        scale = scale * self.weight if self.affine else scale
+        level = -self.running_mean * scale
+        return scale, level + self.bias if self.affine else level
 
     def _forward_parts(self, x: Tensor, num_parts: int) -> Tensor:
         """Normalise each part of a batch by its own statistics, recording none. Args: x: (parts * B, C, H, W)."""
@@ -80,9 +112,10 @@ class BatchNorm(nn.BatchNorm2d):
 def fused_pays(x: Tensor) -> bool:
     """Whether `fused_batch_norm` is chosen: channels_last on a CPU with several threads, channels no multiple of 16.
 
-    Forward and backward with ReLU over PyTorch's own in channels_last, medians of 30 pairs, 2 threads: 36 channels .74 (128
-    images of 32x32), .75 (16x16), .88 (8x8); 20 channels .52 (160 of 32x32); 24 channels .79 (64 of 28x28); but 1.11 to 2.5 at 16
-    and 32 channels, and 1.2 to 2.2 everywhere with one thread, where no two threads share a cache line.
+    Forward and backward with ReLU over PyTorch's own in channels_last, 128 images of 32x32 / 16x16, medians of 30 pairs on two
+    threads (`bench --norms`): 20 channels .57 / .84, 36 channels .70 / .94, 24 channels .84 / 1.10, 40 channels .96 / 1.12; but
+    1.06 to 1.9 at 16, 32, 48 and 64 channels and everywhere on 8x8; and slower with one thread, where no two threads share a
+    cache line.
     """
     return (
         x.device.type == "cpu"
@@ -91,7 +124,7 @@ def fused_pays(x: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and torch.get_num_threads() > 1
         and x.shape[1] % 16 != 0
-        and x.numel() >= FUSED_ELEMENTS
+        and x.numel() >= (FUSED_ELEMENTS if x.shape[1] % 8 else FUSED_ELEMENTS_OF_EIGHTS)
     )
 
 

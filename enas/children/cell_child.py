@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from enas.children.base import Output
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_parts import Noise
+from enas.children.chain import Chain
 from enas.children.ops import dropout
 from enas.children.rounds import Call, Rounds, RoundsChild, pooled
 from enas.spaces.base import SearchSpace
@@ -123,7 +124,7 @@ class CellChild(RoundsChild):
         self.architecture = architecture
         self.reduction_cells = reductions
         width = STEM_MULTIPLE * config.filters
-        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), BatchNorm(width))
+        self.stem = Chain(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), BatchNorm(width))
 
     def _add_heads(
         self,

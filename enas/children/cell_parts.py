@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
+from enas.children.chain import Chain
 from enas.children.ops import FactorizedReduction, drop_path
 from enas.children.rounds import Call, Rounds, idle, total
 from enas.spaces.micro import Node as PickedNode
@@ -40,10 +41,10 @@ class Noise:
     generator: torch.Generator | None
 
 
-def rectified_conv1x1(in_channels: int, out_channels: int, *, affine: bool = True) -> nn.Sequential:
+def rectified_conv1x1(in_channels: int, out_channels: int, *, affine: bool = True) -> Chain:
     """Return ReLU, 1x1 convolution, BatchNorm."""
     conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-    return nn.Sequential(nn.ReLU(), conv, BatchNorm(out_channels, affine=affine))
+    return Chain(nn.ReLU(), conv, BatchNorm(out_channels, affine=affine))
 
 
 def calibration(shape: Shape, target: Shape) -> nn.Module | None:
@@ -53,7 +54,7 @@ def calibration(shape: Shape, target: Shape) -> nn.Module | None:
     return None if shape.channels == target.channels else rectified_conv1x1(shape.channels, target.channels)
 
 
-def separable_convs(channels: int, *, kernel_size: int, stride: int = 1, affine: bool = True) -> nn.Sequential:
+def separable_convs(channels: int, *, kernel_size: int, stride: int = 1, affine: bool = True) -> Chain:
     """Return (depthwise k x k, pointwise 1x1, BatchNorm) twice with a ReLU between; the ReLU before is the caller's.
 
     The first depthwise convolution has the stride; padding is k // 2 on all sides.
@@ -65,7 +66,7 @@ def separable_convs(channels: int, *, kernel_size: int, stride: int = 1, affine:
         )
         layers[f"pointwise_{index}"] = nn.Conv2d(channels, channels, 1, bias=False)
         layers[f"norm_{index}"] = BatchNorm(channels, relu=index == 0, affine=affine)
-    return nn.Sequential(layers)
+    return Chain(layers)
 
 
 class Items:

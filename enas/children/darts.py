@@ -39,6 +39,7 @@ from enas.children.cell_parts import (
     separable_convs,
     unchanged,
 )
+from enas.children.chain import Chain
 from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
 from enas.children.ops import FactorizedReduction, drop_path
 from enas.children.rounds import Call, Rounds, idle, joined_channels, run_alone, total
@@ -50,13 +51,13 @@ from enas.types import BoolArray
 DILATION = 2
 
 
-def dilated_conv(channels: int, *, kernel_size: int, stride: int, affine: bool) -> nn.Sequential:
+def dilated_conv(channels: int, *, kernel_size: int, stride: int, affine: bool) -> Chain:
     """Return a depthwise k x k convolution of dilation 2, pointwise 1x1, BatchNorm; the ReLU before is the caller's."""
     padding = DILATION * (kernel_size // 2)
     depthwise = nn.Conv2d(
         channels, channels, kernel_size, stride=stride, padding=padding, dilation=DILATION, groups=channels, bias=False
     )
-    return nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False), BatchNorm(channels, affine=affine))
+    return Chain(depthwise, nn.Conv2d(channels, channels, 1, bias=False), BatchNorm(channels, affine=affine))
 
 
 POOLINGS: dict[Operation, Callable[..., Tensor]] = {"avg_pool_3x3": average3x3, "max_pool_3x3": maximum3x3}
@@ -149,6 +150,7 @@ class DartsCell(nn.Module):
     ) -> None:
         super().__init__()
         affine = config.affine
+        self.preprocess_0: nn.Module
         if older.level == newer.level:
             self.preprocess_0 = rectified_conv1x1(older.channels, channels, affine=affine)
         else:

@@ -14,7 +14,7 @@ Not covered: second derivatives (PyTorch raises), `torch.func` transforms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -90,6 +90,23 @@ class _FusedBatchNorm(torch.autograd.Function):
             torch.addcmul(levels, source, scales, out=target).addcmul_(centre, slopes)
         _, has_weight, has_bias, *_ = ctx.needs_input_grad
         return grad_x, grad_weight if has_weight else None, grad_bias if has_bias else None, None, None
+
+
+def scaled_sum(tensors: Sequence[Tensor], scale: Tensor, level: Tensor) -> Tensor:
+    """Return the sum of at least one tensor times a factor for each channel plus a constant for each; no gradient.
+
+    Args: tensors: (B, C, H, W) on the CPU, dense in channels_last order. scale, level: (C,).
+    Returns: (B, C, H, W) in channels_last order.
+    """
+    out = torch.empty_like(tensors[0])
+    rows = _rows(out)
+    scales, levels = _spread(scale, rows), _spread(level, rows)
+    for target, first, *rest in zip(_chunks(rows), *(_chunks(_rows(tensor)) for tensor in tensors), strict=True):
+        partial_sum = first
+        for chunk in rest:
+            partial_sum = torch.add(partial_sum, chunk, out=target)
+        torch.addcmul(levels, partial_sum, scales, out=target)
+    return out
 
 
 _Normalised = tuple[Tensor, Tensor, Tensor, *tuple[Tensor | None, ...]]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from enas.children.base import Output
 from enas.children.batch_norm import BatchNorm
+from enas.children.chain import Chain, normalise_sum
 from enas.children.ops import ConvBranch, FactorizedReduction, PoolBranch, dropout
 from enas.children.rounds import Call, Rounds, RoundsChild, pooled, total
 from enas.spaces.macro import MacroArchitecture, MacroConfig, Operation
@@ -38,6 +39,9 @@ class MacroLayer(nn.Module):
         """Map (B, C, H, W) and the chosen earlier outputs of that shape to (B, C, H, W)."""
         [out] = yield [Call(self.branches[operation], (x,))]
         if self.norm is None:
+            return out
+        if all(map(self.norm.folds, (out, *skips))):
+            [out] = yield [Call(normalise_sum, (out, *skips), (self.norm,))]
             return out
         [out] = yield [Call(total, (out, *skips))]
         [out] = yield [Call(self.norm, (out,))]
@@ -82,7 +86,7 @@ class MacroChild(RoundsChild):
         self.levels = tuple(sum(layer > reduced for reduced in after) for layer in range(config.num_layers))
         is_doubled = self.always_doubles or config.double_filters
         widths = [config.filters * (2**level if is_doubled else 1) for level in range(len(after) + 1)]
-        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], widths[0], 3, padding=1, bias=False), BatchNorm(widths[0]))
+        self.stem = Chain(nn.Conv2d(input_shape[0], widths[0], 3, padding=1, bias=False), BatchNorm(widths[0]))
         self.layers = nn.ModuleList(self._make_layer(config, layer, widths[level]) for layer, level in enumerate(self.levels))
         self.reductions = nn.ModuleDict(
             {

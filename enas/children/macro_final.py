@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.children.batch_norm import BatchNorm
+from enas.children.chain import Chain
 from enas.children.macro import MacroChild
 from enas.children.ops import conv1x1
 from enas.children.rounds import Call, Rounds
@@ -22,7 +23,7 @@ from enas.spaces.macro import MacroArchitecture, MacroConfig, Operation
 KERNEL_SIZES: dict[Operation, int] = {"conv3x3": 3, "conv5x5": 5, "sep3x3": 3, "sep5x5": 5}
 
 
-def _operation(operation: Operation, channels: int, *, keeps_separable: bool) -> nn.Sequential:
+def _operation(operation: Operation, channels: int, *, keeps_separable: bool) -> Chain:
     """Return ReLU, 1x1, BN, ReLU, k x k, BN."""
     size = KERNEL_SIZES[operation]
     if keeps_separable and operation.startswith("sep"):
@@ -30,7 +31,7 @@ def _operation(operation: Operation, channels: int, *, keeps_separable: bool) ->
         conv: nn.Module = nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False))
     else:
         conv = nn.Conv2d(channels, channels, size, padding=size // 2, bias=False)
-    return nn.Sequential(nn.ReLU(), conv1x1(channels, channels), conv, BatchNorm(channels))
+    return Chain(nn.ReLU(), conv1x1(channels, channels), conv, BatchNorm(channels))
 
 
 class AuthorsMacroLayer(nn.Module):
@@ -49,7 +50,7 @@ class AuthorsMacroLayer(nn.Module):
         self.join = None
         if num_skips is not None:
             joined = nn.Conv2d((num_skips + 1) * channels, channels, 1, bias=False)
-            self.join = nn.Sequential(nn.ReLU(), joined, BatchNorm(channels))
+            self.join = Chain(nn.ReLU(), joined, BatchNorm(channels))
 
     def forward(self, x: Tensor, skips: list[Tensor], operation: Operation) -> Rounds[Tensor]:
         """Map (B, C, H, W) and the chosen earlier outputs of that shape to (B, C, H, W)."""

@@ -40,7 +40,12 @@ class LooseConv(nn.ModuleDict):
         *items, loose = items_and_numbers
         joined = torch.relu_(torch.cat(items, dim=1))  # (B, loose * C, H, W)
         weight = torch.cat([self.get_parameter(f"{item}.weight") for item in loose], dim=1)  # (C, loose * C, 1, 1)
-        out: Tensor = self["norm"](F.conv2d(joined, weight))
+        norm = self["norm"]
+        assert isinstance(norm, BatchNorm)
+        if norm.folds(joined):
+            scale, level = norm.factors()
+            return F.conv2d(joined, weight * scale[:, None, None, None], level)
+        out: Tensor = norm(F.conv2d(joined, weight))
         return out
 
 

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from enas.children.base import Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_parts import EDGE_ROUNDS, Items, average3x3, unchanged
+from enas.children.chain import Chain
 from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
 from enas.children.rounds import Call, Rounds, RoundsChild, idle, pooled, run_alone, total
 from enas.spaces.nasbench201 import (
@@ -42,10 +43,10 @@ WITHOUT_WEIGHTS: dict[Operation, Callable[..., Tensor]] = {"skip_connect": uncha
 """The others, but for `none`."""
 
 
-def conv_norm(in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, affine: bool) -> nn.Sequential:
+def conv_norm(in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, affine: bool) -> Chain:
     """Return convolution and BatchNorm; the ReLU before them is the caller's."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False)
-    return nn.Sequential(conv, BatchNorm(out_channels, affine=affine))
+    return Chain(conv, BatchNorm(out_channels, affine=affine))
 
 
 class Edge(nn.ModuleDict):
@@ -182,7 +183,7 @@ class NasBench201Child(RoundsChild):
         self.architecture = architecture
         operations, affine = None if architecture is None else architecture.operations, config.affine
         width = config.filters
-        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), BatchNorm(width, affine=affine))
+        self.stem = Chain(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), BatchNorm(width, affine=affine))
         self.layers = nn.ModuleList()
         for stage in range(3):
             if stage:

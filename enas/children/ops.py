@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.children.batch_norm import BatchNorm
+from enas.children.chain import Chain, convolve_and_normalise, convolve_scaled
 from enas.children.grids import even_and_odd
 from enas.transfer import to_device
 
@@ -19,9 +20,9 @@ BRANCH_EPS = 1e-3
 """Epsilon of the BatchNorm behind a branch's convolution (the authors' masked BatchNorm); 1e-5 elsewhere."""
 
 
-def conv1x1(in_channels: int, out_channels: int) -> nn.Sequential:
+def conv1x1(in_channels: int, out_channels: int) -> Chain:
     """Return 1x1 convolution, BatchNorm, ReLU."""
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), BatchNorm(out_channels, relu=True))
+    return Chain(nn.Conv2d(in_channels, out_channels, 1, bias=False), BatchNorm(out_channels, relu=True))
 
 
 class ConvBranch(nn.Module):
@@ -40,8 +41,12 @@ class ConvBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        out: Tensor = self.norm(self.conv(self.enter(x)))
-        return out
+        x = self.enter(x)
+        *before, last = self.conv if isinstance(self.conv, nn.Sequential) else (self.conv,)
+        for layer in before:
+            x = layer(x)
+        assert isinstance(last, nn.Conv2d)
+        return convolve_and_normalise(last, self.norm, x)
 
 
 class PoolBranch(nn.Module):
@@ -73,8 +78,12 @@ class FactorizedReduction(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""
         even, odd = even_and_odd(x)
-        out: Tensor = self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
-        return out
+        if not self.norm.folds(x):
+            out: Tensor = self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
+            return out
+        scales, levels = (each.tensor_split((self.even.out_channels,)) for each in self.norm.factors())
+        halves = zip((even, odd), (self.even, self.odd), scales, levels, strict=True)
+        return torch.cat([convolve_scaled(conv, grid, scale, level) for grid, conv, scale, level in halves], dim=1)
 
 
 def dropout(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -> Tensor:

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from enas.children import batch_norm
+from enas.children.batch_norm import BatchNorm, batch_norms, batch_statistics
+from enas.children.chain import Chain, normalise_sum
+from enas.children.ops import ConvBranch, FactorizedReduction, conv1x1
+from enas.seeding import derive_generator
+from enas.spaces import SPACES
+from enas.spaces.sampling import sample_uniform
+
+CHANNELS = 6
+BLOCKS: dict[str, Callable[[], nn.Module]] = {
+    "conv1x1": lambda: conv1x1(CHANNELS, 4),
+    "convolution": lambda: ConvBranch(CHANNELS, kernel_size=3, separable=False),
+    "separable": lambda: ConvBranch(CHANNELS, kernel_size=5, separable=True),
+    "strided": lambda: Chain(nn.ReLU(), nn.Conv2d(CHANNELS, 4, 3, stride=2, padding=1, bias=False), BatchNorm(4)),
+    "dilated": lambda: Chain(nn.Conv2d(CHANNELS, 4, 3, dilation=2, padding=2, groups=2, bias=False), BatchNorm(4, relu=True)),
+    "without weights": lambda: Chain(nn.Conv2d(CHANNELS, 4, 1, bias=False), BatchNorm(4, affine=False), nn.ReLU()),
+    "reduction": lambda: FactorizedReduction(CHANNELS, 7),
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "macro": {"num_layers": 6, "filters": 4},
+    "micro": {"num_layers": 1, "num_nodes": 2, "filters": 4},
+    "nasbench201": {"filters": 4, "cells_per_stage": 1},
+    "darts": {"num_layers": 3, "filters": 4, "num_nodes": 2},
+}
+
+
+class NormCounter(TorchDispatchMode):
+    """Counts BatchNorm's kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "batch_norm" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def with_statistics(network: nn.Module) -> nn.Module:
+    """Give BatchNorm's averages and weights values that matter; return the network in evaluation mode, in channels_last."""
+    generator = derive_generator(0, "statistics")
+    with torch.no_grad():
+        for norm in batch_norms(network):
+            for tensor in (norm.running_mean, norm.running_var, *norm.parameters()):
+                assert tensor is not None
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def images(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = derive_generator(1, "images")
+    return torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def run(work: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    with NormCounter() as counter, torch.no_grad():
+        return work(), counter.count
+
+
+@pytest.fixture
+def fold(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    return lambda folds: monkeypatch.setattr(batch_norm, "FOLDED_ELEMENTS", 1 if folds else 2**60)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_gives_the_same_without_a_pass_of_its_batch_norm(
+    name: str, dtype: torch.dtype, fold: Callable[[bool], None]
+) -> None:
+    block, x = with_statistics(BLOCKS[name]()).to(dtype), images(3, CHANNELS, 9, 8, dtype=dtype)
+    fold(False)
+    expected, before = run(lambda: block(x))
+    fold(True)
+    actual, after = run(lambda: block(x))
+    assert before > 0
+    assert after == 0
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12)
+    assert actual.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_network_gives_the_same_logits(name: str, fold: Callable[[bool], None]) -> None:
+    config = SPACES[name](**SMALL[name])
+    child = config.make_child(input_shape=(3, 9, 8), num_classes=5)
+    child.reset_parameters(derive_generator(0, "weights"))
+    network, x = with_statistics(child).double(), images(4, 3, 9, 8, dtype=torch.float64)
+    space = config.make_space()
+    for row in sample_uniform(space, 12, np.random.default_rng(0)):
+        architecture = space.decode(row)
+        fold(False)
+        expected, before = run(lambda: network(x, architecture).logits)  # noqa: B023  # called at once
+        fold(True)
+        actual, after = run(lambda: network(x, architecture).logits)  # noqa: B023
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+        assert after < before
+
+
+@pytest.mark.parametrize("num_tensors", [1, 2, 4])
+def test_a_normalised_sum_is_the_batch_norm_of_the_sum(num_tensors: int) -> None:
+    norm = with_statistics(BatchNorm(CHANNELS))
+    tensors = [images(5, CHANNELS, 7, 8) + index for index in range(num_tensors)]
+    with torch.no_grad():
+        torch.testing.assert_close(normalise_sum(*tensors, norm), norm(sum(tensors)), rtol=1e-5, atol=1e-5)
+    assert torch.equal(tensors[0], images(5, CHANNELS, 7, 8))
+
+
+def test_layers_stay_apart_where_their_batch_norm_is_not_a_known_factor(fold: Callable[[bool], None]) -> None:
+    fold(True)
+    block, x = with_statistics(conv1x1(CHANNELS, CHANNELS)), images(3, CHANNELS, 8, 8)
+    norm = block[1]  # type: ignore[index]
+    assert not norm.folds(x)  # a gradient may be asked for
+    with torch.no_grad():
+        assert norm.folds(x)
+        assert not norm.folds(x.contiguous())
+        assert not norm.folds(x.to("meta"))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not norm.folds(x)
+        with batch_statistics([norm]):
+            assert not norm.folds(x)
+        assert not norm.train().folds(x)
+    fold(False)
+    with torch.no_grad():
+        assert not norm.eval().folds(x)
+
+
+def test_a_convolution_with_a_bias_and_another_batch_norm_run_as_they_are(fold: Callable[[bool], None]) -> None:
+    fold(True)
+    x = images(3, CHANNELS, 8, 8)
+    for layers in ([nn.Conv2d(CHANNELS, 4, 1), BatchNorm(4)], [nn.Conv2d(CHANNELS, 4, 1, bias=False), nn.BatchNorm2d(4)]):
+        chain = with_statistics(Chain(*layers))
+        actual, count = run(lambda: chain(x))  # noqa: B023  # called at once
+        assert count > 0
+        with torch.no_grad():
+            assert torch.equal(actual, layers[1](layers[0](x)))
+
+
+def test_factors_need_running_averages() -> None:
+    norm = BatchNorm(3)
+    norm.running_mean = None
+    with pytest.raises(ValueError, match="running averages"):
+        norm.factors()
