@@ -48,13 +48,17 @@ def convolve_scaled(conv: nn.Conv2d, x: Tensor, scale: Tensor, level: Tensor, *,
     Args: scale, level: (C',).
     """
     weight = conv.weight * scale[:, None, None, None]
-    if relu and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if relu and x.dtype == torch.float32 and _has_onednn():
         out: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, weight, level, conv.padding, conv.stride, conv.dilation, conv.groups, "relu", [], ""
         )
         return out
     out = F.conv2d(x, weight, level, conv.stride, conv.padding, conv.dilation, conv.groups)
     return torch.relu_(out) if relu else out
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled)  # type: ignore[no-untyped-call]
 
 
 def normalise_sum(*tensors_and_norm: Any) -> Tensor:

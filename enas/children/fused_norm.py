@@ -74,12 +74,10 @@ class _FusedBatchNorm(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(grad)
         rows, sources, targets = _rows(x), _chunks(_rows(grad)), _chunks(_rows(grad_x))
-        if out is None:
-            grad_bias, product = _gradient_sums(zip(sources, _shifted(rows, shift), strict=True), offset)
-        else:  # what passes the ReLU is written where the gradient of x will be
-            masked = map(_mask, sources, _chunks(_rows(out)), targets)
-            grad_bias, product = _gradient_sums(zip(masked, _shifted(rows, shift), strict=True), offset)
-            sources = targets
+        # what passes the ReLU is written where the gradient of x will be
+        masked = sources if out is None else map(_mask, sources, _chunks(_rows(out)), targets)
+        grad_bias, product = _gradient_sums(masked, _shifted(rows, shift), _spread(offset, rows), len(scale))
+        sources = sources if out is None else targets
         grad_weight = product * inverse
         # source * scale + (x - s) * slope + level is scale * (grad - mean(grad) - normalised * mean(grad * normalised))
         factor = scale * (-len(scale) / grad.numel())
@@ -148,26 +146,21 @@ def _moments(chunks: Iterable[Tensor], num_channels: int) -> tuple[Tensor, Tenso
     return mean, ((variances + (means - mean).square()) * weights).sum(dim=(0, 1))
 
 
-def _gradient_sums(pairs: Iterable[tuple[Tensor, Tensor]], offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sums over all pixels of a gradient and of its product with x - s - offset, float64 (C,).
+def _gradient_sums(grads: Iterable[Tensor], centres: Iterable[Tensor], mean: Tensor, num_channels: int) -> tuple[Tensor, Tensor]:
+    """Return the sums over all pixels of a gradient and of its product with x - s - mean, float64 (C,).
 
     They are what PyTorch's BatchNorm returns as gradients of its bias and weight.
 
-    Args: pairs: the gradient's chunks and those of x - s.
+    Args: grads, centres: chunks of the gradient and of x - s. mean: of x - s, repeated to the length of a row.
     """
+    one, only_sums = torch.ones_like(mean), [False, True, True]
     sums: list[Tensor] = []
-    one = mean = torch.empty(0)
-    for grad, centre in pairs:
-        if not sums:
-            one, mean = torch.ones_like(centre[0]), _spread(offset, centre)
-        _, product, total = torch.ops.aten.native_batch_norm_backward(
-            _as_images(grad), _as_images(centre), one, mean, one, None, None, False, 0.0, [False, True, True]
-        )
+    for grad, centre in zip(grads, centres, strict=True):
+        images = _as_images(grad), _as_images(centre)
+        _, product, total = torch.ops.aten.native_batch_norm_backward(*images, one, mean, one, None, None, False, 0.0, only_sums)
         sums += total, product
-    grad_bias, grad_weight = (
-        torch.stack(sums).view(-1, 2, len(one) // len(offset), len(offset)).sum(dim=(0, 2), dtype=torch.float64)
-    )
-    return grad_bias, grad_weight
+    total, product = torch.stack(sums).view(len(sums) // 2, 2, -1, num_channels).sum(dim=(0, 2), dtype=torch.float64)
+    return total, product
 
 
 def _as_images(rows: Tensor) -> Tensor:

@@ -14,7 +14,11 @@ from enas.children.batch_norm import BatchNorm, batch_norms, batch_statistics
 from enas.children.chain import Chain, normalise_sum
 from enas.children.ops import ConvBranch, FactorizedReduction, conv1x1
 from enas.seeding import derive_generator
-from enas.spaces import SPACES
+from enas.spaces.base import ChildConfig
+from enas.spaces.darts import DartsConfig
+from enas.spaces.macro import MacroConfig
+from enas.spaces.micro import MicroConfig
+from enas.spaces.nasbench201 import NasBench201Config
 from enas.spaces.sampling import sample_uniform
 
 CHANNELS = 6
@@ -27,12 +31,12 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "without weights": lambda: Chain(nn.Conv2d(CHANNELS, 4, 1, bias=False), BatchNorm(4, affine=False), nn.ReLU()),
     "reduction": lambda: FactorizedReduction(CHANNELS, 7),
 }
-SMALL: dict[str, dict[str, Any]] = {
-    "macro": {"num_layers": 6, "filters": 4},
-    "micro": {"num_layers": 1, "num_nodes": 2, "filters": 4},
-    "nasbench201": {"filters": 4, "cells_per_stage": 1},
-    "darts": {"num_layers": 3, "filters": 4, "num_nodes": 2},
-}
+NETWORKS = (
+    MacroConfig(num_layers=6, filters=4),
+    MicroConfig(num_layers=1, num_nodes=2, filters=4),
+    NasBench201Config(filters=4, cells_per_stage=1),
+    DartsConfig(num_layers=3, filters=4, num_nodes=2),
+)
 
 
 class NormCounter(TorchDispatchMode):
@@ -89,13 +93,10 @@ def test_a_block_gives_the_same_without_a_pass_of_its_batch_norm(
     assert actual.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_a_network_gives_the_same_logits(name: str, fold: Callable[[bool], None]) -> None:
-    config = SPACES[name](**SMALL[name])
-    child = config.make_child(input_shape=(3, 9, 8), num_classes=5)
-    child.reset_parameters(derive_generator(0, "weights"))
-    network, x = with_statistics(child).double(), images(4, 3, 9, 8, dtype=torch.float64)
-    space = config.make_space()
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda config: config.make_space().name)
+def test_a_network_gives_the_same_logits(config: ChildConfig, make_child: Any, fold: Callable[[bool], None]) -> None:
+    network = make_child(config, input_shape=(3, 9, 8)).double().to(memory_format=torch.channels_last).eval()
+    space, x = config.make_space(), images(4, 3, 9, 8, dtype=torch.float64)
     for row in sample_uniform(space, 12, np.random.default_rng(0)):
         architecture = space.decode(row)
         fold(False)
@@ -143,6 +144,16 @@ def test_a_convolution_with_a_bias_and_another_batch_norm_run_as_they_are(fold: 
         assert count > 0
         with torch.no_grad():
             assert torch.equal(actual, layers[1](layers[0](x)))
+
+
+def test_a_block_runs_without_onednn(fold: Callable[[bool], None]) -> None:
+    block, x = with_statistics(BLOCKS["convolution"]()), images(3, CHANNELS, 9, 8)
+    fold(True)
+    expected, _ = run(lambda: block(x))
+    with torch.backends.mkldnn.flags(enabled=False):
+        actual, count = run(lambda: block(x))
+    assert count == 0
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_factors_need_running_averages() -> None:

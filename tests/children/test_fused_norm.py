@@ -58,14 +58,21 @@ def test_output_and_gradients_equal_double_precision(shape: tuple[int, ...], rel
 
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("shape", [(8, 36, 16, 16), (7, 5, 3, 11), (3, 1, 4, 4)])
-def test_precision_holds_where_the_mean_is_a_thousand_deviations(shape: tuple[int, ...], relu: bool) -> None:
-    assert_matches_oracle(images(shape, mean=1000), relu=relu, with_affine=True)
+@pytest.mark.parametrize("mean", [fused_norm.FAR - 2, 1000])  # in deviations: the farthest that is not shifted, and one that is
+def test_precision_holds_where_the_mean_is_far_from_zero(shape: tuple[int, ...], relu: bool, mean: float) -> None:
+    assert_matches_oracle(images(shape, mean=mean), relu=relu, with_affine=True)
 
 
-def test_precision_holds_where_the_first_images_mislead_about_the_mean() -> None:
+def test_precision_holds_where_the_first_images_are_of_another_mean() -> None:
     x = images((64, 4, 8, 8), mean=1000)
-    x[:4] = 0  # just the sample that the shift is taken from
+    x[:4] = 0
     assert_matches_oracle(x, relu=False, with_affine=True)
+
+
+def test_precision_holds_where_one_channel_alone_is_far_from_zero() -> None:
+    x = images((8, 36, 16, 16))
+    x[:, 7] += 1e4
+    assert_matches_oracle(x, relu=True, with_affine=True)
 
 
 def test_many_chunks_give_the_result_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
