@@ -204,7 +204,7 @@ class LSTMPolicy(nn.Module):
         if step.input == "none":
             return
         weights = self.cell.weight_ih, self.cell.weight_hh
-        walk.h, walk.c = torch.lstm_cell(self._input(walk, step), (walk.h, walk.c), *weights)  # a third less than a module's call
+        walk.h, walk.c = torch.lstm_cell(self._input(walk, step), (walk.h, walk.c), *weights)
 
     def _input(self, walk: _Walk, step: PlannedStep) -> Tensor:
         """Return the LSTM's input (N, H)."""

@@ -24,10 +24,10 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def page_faults(argument: str, **variables: str) -> tuple[bool, int]:
+def page_faults(argument: str) -> tuple[bool, int]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(processor._CHOSEN_BY_USER)}
     words = subprocess.run(
-        [sys.executable, "-c", SCRIPT, argument], capture_output=True, text=True, check=True, env={**environment, **variables}
+        [sys.executable, "-c", SCRIPT, argument], capture_output=True, text=True, check=True, env=environment
     ).stdout.split()
     return words[0] == "True", int(words[1])
 

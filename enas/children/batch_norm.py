@@ -23,7 +23,7 @@ FUSED_ELEMENTS_OF_EIGHTS = 3 * 2**20
 """The same where channels are a multiple of 8, so that threads share fewer cache lines."""
 
 FOLDED_ELEMENTS = 2**17
-"""Smallest input that a convolution does its BatchNorm's work for: below, making its weights costs what it saves."""
+"""Smallest input that a convolution does its BatchNorm's work for: making its weights costs the same however small it is."""
 
 _num_parts: ContextVar[int] = ContextVar("num_parts", default=1)
 
