@@ -50,7 +50,7 @@ class PolicyOutput:
     @property
     def choice_log_probs(self) -> Tensor:
         """Float (N, D): log-probability of each token, given the ones before it."""
-        return self.log_probs.gather(-1, self.tokens[..., None])[..., 0]
+        return self.log_probs.gather(-1, self.tokens[..., None]).squeeze(-1)
 
     @property
     def log_prob(self) -> Tensor:
@@ -75,7 +75,7 @@ class _Attention(nn.Module):
 
     def forward(self, keys: Tensor, queries: Tensor) -> Tensor:
         """Score pairs of a key and a query, each (N, P, H): (N, P)."""
-        scores: Tensor = self.value(torch.tanh(keys + queries))[..., 0]
+        scores: Tensor = self.value(torch.tanh(keys + queries)).squeeze(-1)
         return scores
 
 
@@ -86,17 +86,18 @@ class _Walk:
         h, c: (N, H), the LSTM's state.
         anchors: (N, A, H), the values recorded so far.
         previous, chosen: the step before, and its tokens, int64 (N, D_s), in the order of its `columns`.
+        known: the anchors that those tokens could point at, recorded before that step.
     """
 
     def __init__(self, num_architectures: int, like: Tensor) -> None:
         self.h = self.c = like.new_zeros(num_architectures, like.shape[-1])
-        self.anchors = like.new_zeros(num_architectures, 0, like.shape[-1])
+        self.anchors = self.known = like.new_zeros(num_architectures, 0, like.shape[-1])
         self.previous: PlannedStep | None = None
         self.chosen = torch.zeros(num_architectures, 0, dtype=torch.int64)
 
     def finish(self, step: PlannedStep, chosen: Tensor) -> None:
         """Take the step's tokens, and record its anchor."""
-        self.previous, self.chosen = step, chosen
+        self.previous, self.chosen, self.known = step, chosen, self.anchors
         if step.anchor != "none":
             self.anchors = _append(self.anchors, self.h if step.anchor == "value" else torch.zeros_like(self.h))
 
@@ -104,6 +105,18 @@ class _Walk:
 def _rows(outputs: Tensor, rows: Tensor | None) -> Tensor:
     """Pick rows (R,) of (N, S, H); the only one, (N, 1, H), where rows is None."""
     return outputs if rows is None else outputs.index_select(1, rows)
+
+
+def _anchor_weights(step: PlannedStep, previous: PlannedStep | None, chosen: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Return the share (N, A) of each anchor in a step's input, from the tokens (N, D_s) of the step before it, or None."""
+    if step.input in ("none", "start", "choice") or previous is None or not previous.pointed.shape[-1]:
+        return None
+    weights = F.embedding(chosen + previous.first_rows, previous.pointed).sum(dim=1).to(dtype)
+    if step.input == "anchors_mean":
+        return weights / (1 + weights.sum(dim=1, keepdim=True))
+    if step.input == "anchor_by_distance":
+        return weights / (0.1 + torch.arange(weights.shape[1], 0, -1, dtype=dtype))
+    return weights
 
 
 def _append(rows: Tensor, row: Tensor) -> Tensor:
@@ -169,12 +182,24 @@ class LSTMPolicy(nn.Module):
         """Take the likeliest choice of each decision, given the ones before it; one architecture."""
         return self._choose(torch.zeros(1, self.num_decisions, self.max_choices))
 
-    def evaluate(self, tokens: Tensor) -> PolicyOutput:
-        """Return the distributions that given tokens, int64 (N, D), were or could have been drawn from, with gradients."""
+    def anchor_weights(self, tokens: Tensor) -> list[Tensor | None]:
+        """Return what each step's input takes of each earlier anchor, (N, A); None where its rule does not ask for it.
+
+        It follows from the tokens, int64 (N, D), alone: whoever evaluates them more than once computes it once.
+        """
+        steps, dtype = self._plan.steps, self.start.dtype
+        before = [(None, tokens[:, :0]), *zip(steps, self._chosen(tokens), strict=True)]  # of each step, and of none
+        return [_anchor_weights(step, *of_previous, dtype) for step, of_previous in zip(steps, before, strict=False)]
+
+    def evaluate(self, tokens: Tensor, anchor_weights: list[Tensor | None] | None = None) -> PolicyOutput:
+        """Return the distributions that given tokens, int64 (N, D), were or could have been drawn from, with gradients.
+
+        Args: anchor_weights: of these tokens, where they have been computed.
+        """
         walk, outputs = _Walk(len(tokens), self.start), []
-        chosen = torch.split(tokens.index_select(1, self._plan.walk_order), self._plan.step_sizes, dim=1)  # each (N, D_s)
-        for step, step_tokens in zip(self._plan.steps, chosen, strict=True):
-            self._advance(walk, step)
+        weights = self.anchor_weights(tokens) if anchor_weights is None else anchor_weights
+        for step, step_tokens, step_weights in zip(self._plan.steps, self._chosen(tokens), weights, strict=True):
+            self._advance(walk, step, step_weights)
             walk.finish(step, step_tokens)
             outputs.append(walk.h)
         return self._output(tokens, outputs)
@@ -185,7 +210,7 @@ class LSTMPolicy(nn.Module):
         keys = dict.fromkeys(self.attentions, walk.anchors)  # each (N, A so far, H)
         noises = iter(torch.split(noise.index_select(1, self._plan.walk_order), self._plan.group_sizes, dim=1))  # each (N, G, C)
         for step in self._plan.steps:
-            self._advance(walk, step)
+            self._advance(walk, step, _anchor_weights(step, walk.previous, walk.chosen, self.start.dtype))
             picked = []
             for group in step.groups:
                 logits = self._logits(group, walk.h[:, None], keys)  # (N, G, C of the group)
@@ -199,31 +224,26 @@ class LSTMPolicy(nn.Module):
         tokens, logits = (torch.cat(rows, dim=1).index_select(1, self._plan.token_order) for rows in (chosen, answers))
         return PolicyOutput(tokens=tokens, logits=logits)
 
-    def _advance(self, walk: _Walk, step: PlannedStep) -> None:
-        """Run the LSTM for a step on the input that its rule gives, if it gives one."""
+    def _chosen(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Return each step's tokens (N, D_s), in the order of its `columns`."""
+        return torch.split(tokens.index_select(1, self._plan.walk_order), self._plan.step_sizes, dim=1)
+
+    def _advance(self, walk: _Walk, step: PlannedStep, weights: Tensor | None) -> None:
+        """Run the LSTM for a step on the input that its rule gives, if it gives one. `weights`: see `anchor_weights`."""
         if step.input == "none":
             return
-        weights = self.cell.weight_ih, self.cell.weight_hh
-        walk.h, walk.c = torch.lstm_cell(self._input(walk, step), (walk.h, walk.c), *weights)
+        matrices = self.cell.weight_ih, self.cell.weight_hh
+        walk.h, walk.c = torch.lstm_cell(self._input(walk, step, weights), (walk.h, walk.c), *matrices)
 
-    def _input(self, walk: _Walk, step: PlannedStep) -> Tensor:
+    def _input(self, walk: _Walk, step: PlannedStep, weights: Tensor | None) -> Tensor:
         """Return the LSTM's input (N, H)."""
-        previous = walk.previous
-        if step.input == "start" or previous is None:
-            return self.start.expand(len(walk.h), -1)
-        if step.input == "choice":
-            assert previous.last_op is not None  # the plan has checked it
-            position, vocabulary = previous.last_op
+        if weights is not None:
+            return torch.bmm(weights[:, None], walk.known).squeeze(1)
+        if step.input == "choice" and walk.previous is not None:
+            assert walk.previous.last_op is not None  # the plan has checked it
+            position, vocabulary = walk.previous.last_op
             return F.embedding(walk.chosen[:, position], self._embedding(vocabulary))
-        num_known = previous.pointed.shape[-1]
-        if num_known == 0:
-            return self.start.expand(len(walk.h), -1)
-        weights = F.embedding(walk.chosen + previous.first_rows, previous.pointed).sum(dim=1).to(walk.h.dtype)  # (N, A)
-        if step.input == "anchors_mean":
-            weights = weights / (1 + weights.sum(dim=1, keepdim=True))
-        elif step.input == "anchor_by_distance":
-            weights = weights / (0.1 + torch.arange(num_known, 0, -1, dtype=weights.dtype))
-        return torch.bmm(weights[:, None], walk.anchors[:, :num_known])[:, 0]
+        return self.start.expand(len(walk.h), -1)
 
     def _output(self, tokens: Tensor, outputs: list[Tensor]) -> PolicyOutput:
         """Answer all decisions, whose tokens are known, from the outputs (N, H) of all S steps."""

@@ -66,12 +66,14 @@ class _Batch:
         rewards: (N, 1).
         log_probs: (N, O), of the O open decisions, before the update.
         advantage: (N, O) or (N, 1).
+        anchor_weights: each (N, A) or None, see `LSTMPolicy.anchor_weights`.
     """
 
     tokens: Tensor
     rewards: Tensor
     log_probs: Tensor
     advantage: Tensor
+    anchor_weights: list[Tensor | None]
 
     def rows(self, indices: Tensor) -> _Batch:
         """Return a part of the architectures."""
@@ -80,6 +82,7 @@ class _Batch:
             rewards=self.rewards[indices],
             log_probs=self.log_probs[indices],
             advantage=self.advantage[indices],
+            anchor_weights=[None if weights is None else weights[indices] for weights in self.anchor_weights],
         )
 
 
@@ -122,7 +125,8 @@ class PpoController(PolicyController):
         """
         check_rewards(rollout, rewards)
         tokens, reward = torch.from_numpy(rollout.tokens), torch.from_numpy(rewards)[:, None]
-        before = self.policy.evaluate(tokens)
+        anchor_weights = self.policy.anchor_weights(tokens)
+        before = self.policy.evaluate(tokens, anchor_weights)
         with torch.no_grad():
             baseline = self._baseline(before, float(reward.mean()), len(rewards))
         advantage = reward - baseline  # (N, 1) or (N, O), float64
@@ -132,6 +136,7 @@ class PpoController(PolicyController):
             rewards=reward.to(dtype),
             log_probs=self._open_log_probs(before).detach(),
             advantage=(normalised(advantage) if self.config.normalise_advantages else advantage).to(dtype),
+            anchor_weights=anchor_weights,
         )
         steps = list(self._learn(batch, before))
         self.num_updates += 1
@@ -157,13 +162,16 @@ class PpoController(PolicyController):
         if self.value_head is not None:
             self.value_head.load_state_dict(state["value_head"])
 
+    def _evaluate(self, batch: _Batch) -> PolicyOutput:
+        return self.policy.evaluate(batch.tokens, batch.anchor_weights)
+
     def _open_log_probs(self, output: PolicyOutput) -> Tensor:
         return output.choice_log_probs.index_select(1, self._open_columns)
 
     def _values(self, head: nn.Linear, output: PolicyOutput) -> Tensor:
         """Return V(h) for each open decision, (N, O)."""
         assert output.states is not None
-        values: Tensor = head(output.states.detach())[..., 0]  # (N, S)
+        values: Tensor = head(output.states.detach()).squeeze(-1)  # (N, S)
         return values.index_select(1, self._open_steps)
 
     def _baseline(self, output: PolicyOutput, reward: float, count: int) -> Tensor:
@@ -187,12 +195,12 @@ class PpoController(PolicyController):
         generator = derive_generator(self._seed, "minibatches", self.num_updates)
         for epoch in range(self.config.epochs):
             if num_parts == 1:
-                metrics = self._step(batch, before if epoch == 0 else self.policy.evaluate(batch.tokens))
+                metrics = self._step(batch, before if epoch == 0 else self._evaluate(batch))
                 yield metrics
             else:
                 for indices in torch.randperm(count, generator=generator).tensor_split(num_parts):
                     part = batch.rows(indices)
-                    metrics = self._step(part, self.policy.evaluate(part.tokens))
+                    metrics = self._step(part, self._evaluate(part))
                     yield metrics
             if self.config.target_kl is not None and metrics["approx_kl"] > self.config.target_kl:
                 break

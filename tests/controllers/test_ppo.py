@@ -258,10 +258,10 @@ def test_every_minibatch_of_an_epoch_holds_other_architectures(chain_space, monk
     sizes, rows = [], []
     evaluate = LSTMPolicy.evaluate
 
-    def counted(policy, tokens):
+    def counted(policy, tokens, anchor_weights):
         sizes.append(len(tokens))
         rows.append(list(map(tuple, tokens.tolist())))
-        return evaluate(policy, tokens)
+        return evaluate(policy, tokens, anchor_weights)
 
     monkeypatch.setattr(LSTMPolicy, "evaluate", counted)
     controller.update(rollout, np.linspace(0, 1, 8))
@@ -270,6 +270,23 @@ def test_every_minibatch_of_an_epoch_holds_other_architectures(chain_space, monk
     epochs = [rows[1] + rows[2] + rows[3], rows[4] + rows[5] + rows[6]]
     assert [sorted(epoch) for epoch in epochs] == [everything, everything]
     assert epochs[0] != epochs[1]
+
+
+def test_every_minibatch_is_evaluated_with_the_anchors_that_its_own_tokens_point_at(monkeypatch):
+    controller = make(MacroSpace(num_layers=4), replace(PLAIN, epochs=2, minibatches=3))
+    evaluate = LSTMPolicy.evaluate
+    pairs = []
+
+    def compared(policy, tokens, anchor_weights):
+        output = evaluate(policy, tokens, anchor_weights)
+        pairs.append((output.logits.detach(), evaluate(policy, tokens).logits.detach()))
+        return output
+
+    monkeypatch.setattr(LSTMPolicy, "evaluate", compared)
+    controller.update(controller.propose(8), np.linspace(0, 1, 8))
+    assert len(pairs) == 7
+    for given, anew in pairs:
+        assert torch.equal(given, anew)
 
 
 def test_batch_smaller_than_the_number_of_minibatches_is_split_into_single_ones(chain_space):
