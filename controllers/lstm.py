@@ -285,7 +285,7 @@ class LSTMPolicy(nn.Module):
             queries = _rows(attention.query(h), points.rows)  # (N, P, H)
             scores = attention(keys[group.vocabulary].index_select(1, points.anchors), queries)  # (N, P)
             raw = torch.stack([-scores, scores], dim=-1) if not points.terms else sum(scores[:, term] for term in points.terms)
-        logits: Tensor = raw / self.temperature
+        logits: Tensor = raw if self.temperature == 1 else raw / self.temperature
         if self.tanh_constant is not None:
             logits = self.tanh_constant / group.tanh_reduce * torch.tanh(logits)
         return logits if group.bias is None else logits + group.bias.to(h.dtype)
