@@ -108,7 +108,7 @@ def build_search(
     Raises: ValueError for settings that do not fit each other or the data.
     """
     check_folder(config, folder)
-    prepare_processor(threads=config.threads)
+    prepare_processor(threads=config.threads, device=config.device, precision=config.precision)
     images = data or load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
     shared, controller = make_weights(config, images), _make_controller(config)
     _check_retraining(config, images, shared)

@@ -167,7 +167,7 @@ def run_evaluate(request: Request) -> None:
     from scripts.weights import read_state, restore_shared_weights
 
     command, config = request.command, request.config
-    prepare_processor(threads=config.threads)
+    prepare_processor(threads=config.threads, device=config.device, precision=config.precision)
     data = load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
     state = read_state("--run", command.run)
     try:

@@ -83,7 +83,7 @@ def _score(request: Request, number: int, images: _Images, console: Console, sto
     Raises: Stopped, ValueError.
     """
     command, config, run = request.command, request.configs[number], request.command.runs[number]
-    prepare_processor(threads=config.threads)
+    prepare_processor(threads=config.threads, device=config.device, precision=config.precision)
     state = read_state("--runs", run)
     try:
         shared = restore_shared_weights(config, state, images.of(config), split="valid")

@@ -4,12 +4,14 @@ import os
 import resource
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 
 from enas import processor
-from enas.processor import keep_freed_memory, prepare_processor
+from enas.configs import Precision
+from enas.processor import calculates_in_bfloat16, keep_freed_memory, prepare_processor
 
 SCRIPT = """
 import resource, sys, torch
@@ -60,3 +62,40 @@ def test_threads_are_set_or_left() -> None:
     prepare_processor(threads=before + 1)
     assert torch.get_num_threads() == before + 1
     torch.set_num_threads(before)
+
+
+X86 = {"avx2": True, "avx512_bf16": False, "amx_bf16": False, "cpu_name": "bf16 in a name"}
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [(X86, False), ({**X86, "amx_bf16": True}, True), ({"neon": True, "bf16": True}, True), ({"vsx": True}, True)],
+)
+def test_bfloat16_is_what_the_processor_says_or_is_taken_to_be_there(
+    told: dict[str, object], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told)
+    assert calculates_in_bfloat16() is expected
+
+
+def test_pytorch_tells_of_bfloat16_under_names_that_are_looked_for() -> None:
+    assert any("bf16" in name for name in torch.cpu.get_capabilities())
+
+
+def test_half_precision_that_the_processor_would_emulate_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: X86)
+    with pytest.warns(RuntimeWarning, match="^precision bf16: this processor has no instructions for bfloat16"):
+        prepare_processor(threads=None, device="cpu", precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "told"), [("cpu", "fp32", X86), ("cuda", "bf16", X86), ("cpu", "bf16", {**X86, "avx512_bf16": True})]
+)
+def test_no_warning_where_numbers_are_calculated_as_they_are_asked_for(
+    kind: str, precision: Precision, told: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told)
+    monkeypatch.setattr(processor, "select_device", lambda _: torch.device(kind))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare_processor(threads=None, precision=precision)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.children.fused_norm import fused_batch_norm
+from enas.children.layout import in_channels_last, may_choose_kernel
 
 FUSED_ELEMENTS = 2**19
 """Smallest input that the fused function is chosen for: below, its fixed cost eats most of the gain."""
@@ -49,7 +50,7 @@ class BatchNorm(nn.BatchNorm2d):
             return self._forward_fused(x)
         out = super().forward(x)
         out = torch.relu_(out) if self.relu else out
-        if out.requires_grad and out.device.type == "cpu" and _in_channels_last(out):
+        if out.requires_grad and out.device.type == "cpu" and in_channels_last(out):
             out.register_hook(_to_channels_last)  # type: ignore[no-untyped-call]
         return out
 
@@ -61,10 +62,8 @@ class BatchNorm(nn.BatchNorm2d):
         """
         return (
             not (self.training or self.running_mean is None or torch.is_grad_enabled())
-            and x.device.type == "cpu"
             and x.numel() >= FOLDED_ELEMENTS
-            and _in_channels_last(x)
-            and not torch.is_autocast_enabled("cpu")
+            and may_choose_kernel(x)
         )
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -118,18 +117,12 @@ def fused_pays(x: Tensor) -> bool:
     cache line.
     """
     return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and _in_channels_last(x)
-        and not torch.is_autocast_enabled("cpu")
+        x.dtype in (torch.float32, torch.float64)
+        and may_choose_kernel(x)
         and torch.get_num_threads() > 1
         and x.shape[1] % 16 != 0
         and x.numel() >= (FUSED_ELEMENTS if x.shape[1] % 8 else FUSED_ELEMENTS_OF_EIGHTS)
     )
-
-
-def _in_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _to_channels_last(grad: Tensor) -> Tensor:

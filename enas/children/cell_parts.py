@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
 from enas.children.chain import Chain
 from enas.children.ops import FactorizedReduction, drop_path
+from enas.children.pooling import average3x3, maximum3x3
 from enas.children.rounds import Call, Rounds, idle, total
 from enas.spaces.micro import Node as PickedNode
 from enas.spaces.micro import Operation
@@ -93,16 +93,6 @@ class Items:
     def rectified(self, item: int) -> Tensor:
         """Return max(0, .) of an item, which `rectify` has computed."""
         return self._rectified[item]
-
-
-def average3x3(x: Tensor, stride: int = 1) -> Tensor:
-    """Return 3x3 averages that leave padding out, as TensorFlow's SAME; (B, C, H, W) to (B, C, ceil(H/s), ceil(W/s))."""
-    return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
-
-
-def maximum3x3(x: Tensor, stride: int = 1) -> Tensor:
-    """Return 3x3 maxima, of the same size as `average3x3`."""
-    return F.max_pool2d(x, 3, stride, 1)
 
 
 def unchanged(x: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 In evaluation mode with running averages BatchNorm maps each channel by a factor and a constant, which a convolution in front of
 it can do, too (Jacob et al. 2018, section 3.2): a pass over memory less. The layers keep their own weights; the product is
-made anew for each call, since the shared weights change between rewards.
+made anew for each call, since the shared weights change between rewards, or once for all calls within `unchanging_weights`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,44 @@ from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
 from enas.children.fused_norm import scaled_sum
+from enas.children.layout import has_onednn
+
+ResultT = TypeVar("ResultT")
+
+_made: ContextVar[dict[Hashable, Any] | None] = ContextVar("made", default=None)
+
+
+class Folded(NamedTuple):
+    """A convolution that does the work of the BatchNorm behind it.
+
+    Attributes:
+        weight: as the convolution's.
+        bias: (C',).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+@contextmanager
+def unchanging_weights() -> Iterator[None]:
+    """Within the block no weight and no average changes: what is made of them is made once."""
+    token = _made.set({})
+    try:
+        yield
+    finally:
+        _made.reset(token)
+
+
+def _made_once(make: Callable[..., ResultT], *layers: nn.Module) -> ResultT:
+    made = _made.get()
+    if made is None:
+        return make(*layers)
+    key = (make, *layers)
+    if key not in made:
+        made[key] = make(*layers)
+    result: ResultT = made[key]
+    return result
 
 
 class Chain(nn.Sequential):
@@ -35,33 +76,37 @@ class Chain(nn.Sequential):
 def convolve_and_normalise(conv: nn.Conv2d, norm: BatchNorm, x: Tensor) -> Tensor:
     """Map (B, C, H, W) by a convolution without bias and the BatchNorm behind it."""
     if norm.folds(x):
-        return convolve_scaled(conv, x, *norm.factors(), relu=norm.relu)
+        [each] = folded(norm, conv)
+        return convolve_folded(conv, each, x, relu=norm.relu)
     out: Tensor = norm(conv(x))
     return out
 
 
-def convolve_scaled(conv: nn.Conv2d, x: Tensor, scale: Tensor, level: Tensor, *, relu: bool = False) -> Tensor:
-    """Map (B, C, H, W) by a convolution whose output channels are multiplied, shifted, and cut off at zero if asked to.
+def folded(norm: BatchNorm, *convs: nn.Conv2d) -> list[Folded]:
+    """Return convolutions without bias, whose joined outputs are the channels that `norm` takes, with its work."""
+    return _made_once(_fold, norm, *convs)
+
+
+def _fold(norm: BatchNorm, *convs: nn.Conv2d) -> list[Folded]:
+    parts = (torch.split(factor, [conv.out_channels for conv in convs]) for factor in norm.factors())
+    return [Folded(conv.weight * scale[:, None, None, None], level) for conv, scale, level in zip(convs, *parts, strict=True)]
+
+
+def convolve_folded(conv: nn.Conv2d, made: Folded, x: Tensor, *, relu: bool = False) -> Tensor:
+    """Map (B, C, H, W) by what was made of a convolution, and cut it off at zero if asked to.
 
     The ReLU is oneDNN's, taken before the output reaches memory: the bits of a ReLU behind it, .85 to 1 of the time.
-
-    Args: scale, level: (C',).
     """
-    weight = conv.weight * scale[:, None, None, None]
-    if relu and x.dtype == torch.float32 and _has_onednn():
+    if relu and x.dtype == torch.float32 and has_onednn():
         out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, weight, level, conv.padding, conv.stride, conv.dilation, conv.groups, "relu", [], ""
+            x, *made, conv.padding, conv.stride, conv.dilation, conv.groups, "relu", [], ""
         )
         return out
-    out = F.conv2d(x, weight, level, conv.stride, conv.padding, conv.dilation, conv.groups)
+    out = F.conv2d(x, *made, conv.stride, conv.padding, conv.dilation, conv.groups)
     return torch.relu_(out) if relu else out
-
-
-def _has_onednn() -> bool:
-    return bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled)  # type: ignore[no-untyped-call]
 
 
 def normalise_sum(*tensors_and_norm: Any) -> Tensor:
     """Map tensors (B, C, H, W), then the BatchNorm of their sum, which `folds`, to its output in one pass over memory."""
     *tensors, norm = tensors_and_norm
-    return scaled_sum(tensors, *norm.factors())
+    return scaled_sum(tensors, *_made_once(BatchNorm.factors, norm))

@@ -33,8 +33,6 @@ from enas.children.cell_parts import (
     Items,
     Noise,
     Shape,
-    average3x3,
-    maximum3x3,
     rectified_conv1x1,
     separable_convs,
     unchanged,
@@ -42,6 +40,7 @@ from enas.children.cell_parts import (
 from enas.children.chain import Chain
 from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
 from enas.children.ops import FactorizedReduction, drop_path
+from enas.children.pooling import average3x3, maximum3x3
 from enas.children.rounds import Call, Rounds, idle, joined_channels, run_alone, total
 from enas.spaces.darts import DartsArchitecture, DartsConfig, DartsSpace, Nodes, Operation, mixed_edges, reduction_cells
 from enas.spaces.darts import Node as PickedNode

@@ -22,9 +22,10 @@ from torch.nn import functional as F
 
 from enas.children.base import Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
-from enas.children.cell_parts import EDGE_ROUNDS, Items, average3x3, unchanged
+from enas.children.cell_parts import EDGE_ROUNDS, Items, unchanged
 from enas.children.chain import Chain
 from enas.children.mixing import MixedItems, MixedNode, check_mixture, require_supernet, weighted_sum
+from enas.children.pooling import average3x3
 from enas.children.rounds import Call, Rounds, RoundsChild, idle, pooled, run_alone, total
 from enas.spaces.nasbench201 import (
     EDGES,

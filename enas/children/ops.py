@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from enas.children.batch_norm import BatchNorm
-from enas.children.chain import Chain, convolve_and_normalise, convolve_scaled
+from enas.children.chain import Chain, convolve_and_normalise, convolve_folded, folded
 from enas.children.grids import even_and_odd
+from enas.children.pooling import average3x3, maximum3x3
 from enas.transfer import to_device
 
 BRANCH_EPS = 1e-3
@@ -55,12 +56,11 @@ class PoolBranch(nn.Module):
     def __init__(self, channels: int, *, average: bool) -> None:
         super().__init__()
         self.enter = conv1x1(channels, channels)
-        self.pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False) if average else nn.MaxPool2d(3, 1, 1)
+        self.pool = average3x3 if average else maximum3x3
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        out: Tensor = self.pool(self.enter(x))
-        return out
+        return self.pool(self.enter(x))
 
 
 class FactorizedReduction(nn.Module):
@@ -81,9 +81,8 @@ class FactorizedReduction(nn.Module):
         if not self.norm.folds(x):
             out: Tensor = self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
             return out
-        scales, levels = (each.tensor_split((self.even.out_channels,)) for each in self.norm.factors())
-        halves = zip((even, odd), (self.even, self.odd), scales, levels, strict=True)
-        return torch.cat([convolve_scaled(conv, grid, scale, level) for grid, conv, scale, level in halves], dim=1)
+        halves = zip((self.even, self.odd), folded(self.norm, self.even, self.odd), (even, odd), strict=True)
+        return torch.cat([convolve_folded(*half) for half in halves], dim=1)
 
 
 def dropout(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -> Tensor:

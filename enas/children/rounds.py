@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from enas.children.base import Child, Output
 from enas.children.batch_norm import BatchNorm, batch_norms, separate_batches
+from enas.children.chain import unchanging_weights
 
 ResultT = TypeVar("ResultT")
 
@@ -91,9 +92,8 @@ def idle(num_rounds: int) -> Rounds[None]:
         yield []
 
 
-def run_alone(rounds: Rounds[ResultT]) -> ResultT:
-    """Run one pass."""
-    answers: list[Tensor] | None = None
+def run_alone(rounds: Rounds[ResultT], answers: list[Tensor] | None = None) -> ResultT:
+    """Run one pass. Args: answers: to the calls that it has made, where it has begun."""
     while True:
         try:
             calls = rounds.send(answers)  # type: ignore[arg-type]  # a generator's first message is None
@@ -123,7 +123,12 @@ def _run_while_equal(passes: dict[int, Rounds[ResultT]], answers: list[Tensor] |
         answers = [call() for call in calls]
     for identity in list(parties):
         calls, party = parties.pop(identity)
-        _run_while_equal(party, [call() for call in calls], results)
+        answers = [call() for call in calls]
+        if len(party) == 1:
+            [(index, rounds)] = party.items()
+            results[index] = run_alone(rounds, answers)
+        else:
+            _run_while_equal(party, answers, results)
 
 
 def run_joined(passes: Sequence[Rounds[ResultT]]) -> list[ResultT]:
@@ -199,7 +204,8 @@ class RoundsChild(Child):
         if self.training or len(architectures) == 1:
             return list(super().evaluate_many(batches, architectures, carries=carries))
         passes = [self.rounds(x, one) for x, one in zip(batches, architectures, strict=True)]
-        return run_joined(passes) if joining_pays(self, batches[0]) else run_sharing(passes)
+        with unchanging_weights():
+            return run_joined(passes) if joining_pays(self, batches[0]) else run_sharing(passes)
 
 
 def joining_pays(network: nn.Module, x: Tensor) -> bool:

@@ -39,15 +39,16 @@ NETWORKS = (
 )
 
 
-class NormCounter(TorchDispatchMode):
-    """Counts BatchNorm's kernels."""
+class KernelCounter(TorchDispatchMode):
+    """Counts kernels whose name has a part."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: str) -> None:
         super().__init__()
+        self._part = part
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += "batch_norm" in str(func)
+        self.count += self._part in str(func)
         return func(*args, **(kwargs or {}))
 
 
@@ -68,7 +69,7 @@ def images(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def run(work: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    with NormCounter() as counter, torch.no_grad():
+    with KernelCounter("batch_norm") as counter, torch.no_grad():
         return work(), counter.count
 
 
@@ -105,6 +106,36 @@ def test_a_network_gives_the_same_logits(config: ChildConfig, make_child: Any, f
         actual, after = run(lambda: network(x, architecture).logits)  # noqa: B023
         torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
         assert after < before
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda config: config.make_space().name)
+def test_architectures_of_one_measurement_share_what_is_made_of_the_weights(
+    config: ChildConfig, make_child: Any, fold: Callable[[bool], None]
+) -> None:
+    fold(True)
+    network = make_child(config, input_shape=(3, 9, 8)).to(memory_format=torch.channels_last).eval()
+    space = config.make_space()
+    architectures = [space.decode(row) for row in sample_uniform(space, 8, np.random.default_rng(0))]
+    batches = [images(2, 3, 9, 8) + index for index in range(8)]
+
+    def together() -> Tensor:
+        return torch.stack([output.logits for output in network.evaluate_many(batches, architectures)])
+
+    def apart() -> Tensor:
+        return torch.stack([network(x, one).logits for x, one in zip(batches, architectures, strict=True)])
+
+    with torch.no_grad():
+        with KernelCounter("rsqrt") as shared:
+            first = together()
+        with KernelCounter("rsqrt") as single:
+            assert torch.equal(first, apart())
+        assert 0 < shared.count < single.count
+        assert shared.count <= len(batch_norms(network))
+        for parameter in network.parameters():  # without a new version, as what trains the network may do
+            parameter.data.mul_(1.5)
+        second = together()
+        assert not torch.equal(first, second)
+        assert torch.equal(second, apart())
 
 
 @pytest.mark.parametrize("num_tensors", [1, 2, 4])
@@ -150,7 +181,7 @@ def test_a_block_runs_without_onednn(fold: Callable[[bool], None], monkeypatch: 
     block, x = with_statistics(BLOCKS["convolution"]()), images(3, CHANNELS, 9, 8)
     fold(True)
     expected, _ = run(lambda: block(x))
-    monkeypatch.setattr(chain, "_has_onednn", lambda: False)
+    monkeypatch.setattr(chain, "has_onednn", lambda: False)
     actual, count = run(lambda: block(x))
     assert count == 0
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,91 @@
+"""3x3 pooling with a border of one pixel, as kernels that are faster than PyTorch's own on a CPU in channels_last order.
+
+PyTorch's average takes the nine pixels of a window one after the other; its maximum also writes where it was found, which only
+a gradient needs. Here the average is a depthwise convolution, and so is its gradient, and the maximum is taken along one axis and
+then the other. Milliseconds on two threads, of 128 images of 32x32, medians of 15:
+
+| channels | 16 | 20 | 36 |
+|:--|--:|--:|--:|
+| average | 2.96 -> .62 | 4.67 -> 1.48 | 6.70 -> 3.40 |
+| average, forward and backward | 7.36 -> 3.10 | 9.00 -> 3.27 | 18.4 -> 9.5 |
+| maximum, without a gradient | 10.9 -> 1.21 | 6.82 -> 2.06 | 6.92 -> 4.49 |
+
+Averages differ from PyTorch's in the last bits; maxima are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from enas.children.layout import has_onednn, may_choose_kernel
+
+LEAST_ELEMENTS = 2**17
+LEAST_PIXELS = 16 * 16
+"""Smallest inputs that these kernels are chosen for; at 8x8 they gain nothing."""
+
+
+def average3x3(x: Tensor, stride: int = 1) -> Tensor:
+    """Return the mean of each window of (B, C, H, W); padding does not count, as with TensorFlow's SAME."""
+    if stride != 1 or not _pays(x):
+        return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+    if torch.is_grad_enabled() and x.requires_grad:
+        averages: Tensor = _Average.apply(x)
+        return averages
+    return _weigh_borders(_ninth_of_sums(x))
+
+
+def maximum3x3(x: Tensor, stride: int = 1) -> Tensor:
+    """Return the maximum of each window of (B, C, H, W)."""
+    if stride != 1 or not _pays(x) or (torch.is_grad_enabled() and x.requires_grad):
+        return F.max_pool2d(x, 3, stride, 1)
+    return _maximum_of_neighbours(_maximum_of_neighbours(x, dim=2), dim=3)
+
+
+def _pays(x: Tensor) -> bool:
+    return (
+        x.dtype == torch.float32
+        and x.numel() >= LEAST_ELEMENTS
+        and x.shape[2] * x.shape[3] >= LEAST_PIXELS
+        and min(x.shape[2:]) > 1
+        and may_choose_kernel(x)
+        and has_onednn()
+    )
+
+
+class _Average(torch.autograd.Function):
+    """Sums of windows are symmetric, so the gradient of weighted sums is the sums of the weighted gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _weigh_borders(_ninth_of_sums(x))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _ninth_of_sums(_weigh_borders(grad.clone(memory_format=torch.channels_last)))
+
+
+def _ninth_of_sums(x: Tensor) -> Tensor:
+    channels = x.shape[1]
+    return F.conv2d(x, x.new_full((channels, 1, 3, 3), 1 / 9), padding=1, groups=channels)
+
+
+def _weigh_borders(x: Tensor) -> Tensor:
+    """Multiply, in place, what has six pixels in its window by 9/6, and corners, which have four, by 9/4."""
+    for dim in (2, 3):
+        for index in (0, -1):
+            x.select(dim, index).mul_(1.5)
+    return x
+
+
+def _maximum_of_neighbours(x: Tensor, *, dim: int) -> Tensor:
+    """Return the maximum of each pixel and its two neighbours along an axis."""
+    out, length = torch.empty_like(x), x.shape[dim] - 1
+    out.select(dim, 0).copy_(x.select(dim, 0))
+    torch.maximum(x.narrow(dim, 1, length), x.narrow(dim, 0, length), out=out.narrow(dim, 1, length))
+    but_last = out.narrow(dim, 0, length)
+    torch.maximum(but_last, x.narrow(dim, 1, length), out=but_last)
+    return out
