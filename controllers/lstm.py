@@ -183,15 +183,15 @@ class LSTMPolicy(nn.Module):
         return self._choose(torch.zeros(1, self.num_decisions, self.max_choices))
 
     def anchor_weights(self, tokens: Tensor) -> list[Tensor | None]:
-        """Return what each step's input takes of each earlier anchor, (N, A); None where its rule does not ask for it.
+        """Return what each step's input takes of each earlier anchor, (N, A); None where its rule asks for none or there is none.
 
         It follows from the tokens, int64 (N, D), alone: whoever evaluates them more than once computes it once.
         """
-        steps, dtype = self._plan.steps, self.start.dtype
-        before = [(None, tokens[:, :0]), *zip(steps, self._chosen(tokens), strict=True)]  # of each step, and of none
-        return [_anchor_weights(step, *of_previous, dtype) for step, of_previous in zip(steps, before, strict=False)]
+        steps, chosen = self._plan.steps, self._chosen(tokens)
+        before = [(None, tokens[:, :0]), *zip(steps[:-1], chosen[:-1], strict=True)]
+        return [_anchor_weights(step, *previous, self.start.dtype) for step, previous in zip(steps, before, strict=True)]
 
-    def evaluate(self, tokens: Tensor, anchor_weights: list[Tensor | None] | None = None) -> PolicyOutput:
+    def evaluate(self, tokens: Tensor, *, anchor_weights: list[Tensor | None] | None = None) -> PolicyOutput:
         """Return the distributions that given tokens, int64 (N, D), were or could have been drawn from, with gradients.
 
         Args: anchor_weights: of these tokens, where they have been computed.

@@ -126,7 +126,7 @@ class PpoController(PolicyController):
         check_rewards(rollout, rewards)
         tokens, reward = torch.from_numpy(rollout.tokens), torch.from_numpy(rewards)[:, None]
         anchor_weights = self.policy.anchor_weights(tokens)
-        before = self.policy.evaluate(tokens, anchor_weights)
+        before = self.policy.evaluate(tokens, anchor_weights=anchor_weights)
         with torch.no_grad():
             baseline = self._baseline(before, float(reward.mean()), len(rewards))
         advantage = reward - baseline  # (N, 1) or (N, O), float64
@@ -163,7 +163,7 @@ class PpoController(PolicyController):
             self.value_head.load_state_dict(state["value_head"])
 
     def _evaluate(self, batch: _Batch) -> PolicyOutput:
-        return self.policy.evaluate(batch.tokens, batch.anchor_weights)
+        return self.policy.evaluate(batch.tokens, anchor_weights=batch.anchor_weights)
 
     def _open_log_probs(self, output: PolicyOutput) -> Tensor:
         return output.choice_log_probs.index_select(1, self._open_columns)

@@ -28,7 +28,7 @@ def prepare_processor(*, threads: int | None, device: DeviceName = "auto", preci
 
     A RuntimeWarning says so where networks are to run in bfloat16 on a CPU that has no instructions for it.
 
-    Raises: ValueError for a device that is not there.
+    Raises: ValueError for a device that is not there, with bf16.
     """
     if threads is not None:
         torch.set_num_threads(threads)

@@ -167,10 +167,10 @@ def run_evaluate(request: Request) -> None:
     from scripts.weights import read_state, restore_shared_weights
 
     command, config = request.command, request.config
-    prepare_processor(threads=config.threads, device=config.device, precision=config.precision)
     data = load_data(config.data, data_dir=config.data_dir, text=config.text, **asdict(config.split))
     state = read_state("--run", command.run)
     try:
+        prepare_processor(threads=config.threads, device=config.device, precision=config.precision)
         shared = restore_shared_weights(config, state, data, split=command.split)
     except ValueError as error:
         raise ValueError(f"--run {command.run}: {error}") from error

@@ -83,9 +83,9 @@ def _score(request: Request, number: int, images: _Images, console: Console, sto
     Raises: Stopped, ValueError.
     """
     command, config, run = request.command, request.configs[number], request.command.runs[number]
-    prepare_processor(threads=config.threads, device=config.device, precision=config.precision)
     state = read_state("--runs", run)
     try:
+        prepare_processor(threads=config.threads, device=config.device, precision=config.precision)
         shared = restore_shared_weights(config, state, images.of(config), split="valid")
     except ValueError as error:
         raise ValueError(f"--runs {run}: {error}") from error

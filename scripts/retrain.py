@@ -178,12 +178,12 @@ def run_retrain(command: RetrainCommand, stored: StoredArchitecture, console: Co
     from enas.recipe import Recipe, train_all
     from scripts.finish import print_rows
 
-    prepare_processor(threads=command.threads, device=command.device, precision=command.precision)
     data = load_data(command.data, data_dir=command.data_dir, text=command.text, **asdict(command.split))
     if looks is None:
         print_size(command, architecture, Looks(data.input_shape, data.num_classes))
         if command.count_only:
             return
+    prepare_processor(threads=command.threads, device=command.device, precision=command.precision)
     recipe = Recipe(
         child=command.child,
         data=data,

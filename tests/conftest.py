@@ -135,3 +135,9 @@ def images() -> ImageData:
     train = split(60)
     mean, std = channel_statistics(train.images)
     return ImageData(name="tiny", train=train, valid=split(30), test=split(20), num_classes=3, mean=mean, std=std)
+
+
+@pytest.fixture
+def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that has no instructions for bfloat16, and says so."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": False, "amx_bf16": False})

@@ -738,3 +738,12 @@ def test_no_gradient_reaches_the_controller_from_a_shared_step(tmp_path, images)
         weights.update({name: value.clone() for name, value in run.controller.policy.state_dict().items()})
         run.search.run()
     assert num_checked == 6
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_search_in_half_precision_is_warned_of_on_a_processor_without_it(tmp_path, images):
+    with (
+        pytest.warns(RuntimeWarning, match="^precision bf16: this processor"),
+        build_search(replace(small_config(), precision="bf16", device="cpu"), tmp_path, data=images),
+    ):
+        pass

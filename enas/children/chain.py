@@ -22,14 +22,14 @@ from enas.children.layout import has_onednn
 
 ResultT = TypeVar("ResultT")
 
-_made: ContextVar[dict[Hashable, Any] | None] = ContextVar("made", default=None)
+_cache: ContextVar[dict[Hashable, Any] | None] = ContextVar("cache", default=None)
 
 
 class Folded(NamedTuple):
-    """A convolution that does the work of the BatchNorm behind it.
+    """What a convolution without bias takes instead of its weight to do the work of the BatchNorm behind it, too.
 
     Attributes:
-        weight: as the convolution's.
+        weight: of the shape of the convolution's.
         bias: (C',).
     """
 
@@ -39,22 +39,23 @@ class Folded(NamedTuple):
 
 @contextmanager
 def unchanging_weights() -> Iterator[None]:
-    """Within the block no weight and no average changes: what is made of them is made once."""
-    token = _made.set({})
+    """Within the block, the caller promises, no weight and no average changes: what is made of them is made once."""
+    token = _cache.set({})
     try:
         yield
     finally:
-        _made.reset(token)
+        _cache.reset(token)
 
 
 def _made_once(make: Callable[..., ResultT], *layers: nn.Module) -> ResultT:
-    made = _made.get()
-    if made is None:
+    """Return make(*layers), which nobody may change. Args: make: the same object whenever the same is meant."""
+    cache = _cache.get()
+    if cache is None:
         return make(*layers)
     key = (make, *layers)
-    if key not in made:
-        made[key] = make(*layers)
-    result: ResultT = made[key]
+    if key not in cache:
+        cache[key] = make(*layers)
+    result: ResultT = cache[key]
     return result
 
 
@@ -82,31 +83,36 @@ def convolve_and_normalise(conv: nn.Conv2d, norm: BatchNorm, x: Tensor) -> Tenso
     return out
 
 
+def known_factors(norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return `BatchNorm.factors`."""
+    return _made_once(BatchNorm.factors, norm)
+
+
 def folded(norm: BatchNorm, *convs: nn.Conv2d) -> list[Folded]:
-    """Return convolutions without bias, whose joined outputs are the channels that `norm` takes, with its work."""
+    """Return what convolutions need to do the work of `norm`, too, whose channels are their outputs, one after the other."""
     return _made_once(_fold, norm, *convs)
 
 
 def _fold(norm: BatchNorm, *convs: nn.Conv2d) -> list[Folded]:
-    parts = (torch.split(factor, [conv.out_channels for conv in convs]) for factor in norm.factors())
+    parts = (torch.split(factor, [conv.out_channels for conv in convs]) for factor in known_factors(norm))
     return [Folded(conv.weight * scale[:, None, None, None], level) for conv, scale, level in zip(convs, *parts, strict=True)]
 
 
-def convolve_folded(conv: nn.Conv2d, made: Folded, x: Tensor, *, relu: bool = False) -> Tensor:
-    """Map (B, C, H, W) by what was made of a convolution, and cut it off at zero if asked to.
+def convolve_folded(conv: nn.Conv2d, weights: Folded, x: Tensor, *, relu: bool = False) -> Tensor:
+    """Map (B, C, H, W) by a convolution with other weights, and cut it off at zero if asked to.
 
     The ReLU is oneDNN's, taken before the output reaches memory: the bits of a ReLU behind it, .85 to 1 of the time.
     """
     if relu and x.dtype == torch.float32 and has_onednn():
         out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, *made, conv.padding, conv.stride, conv.dilation, conv.groups, "relu", [], ""
+            x, *weights, conv.padding, conv.stride, conv.dilation, conv.groups, "relu", [], ""
         )
         return out
-    out = F.conv2d(x, *made, conv.stride, conv.padding, conv.dilation, conv.groups)
+    out = F.conv2d(x, *weights, conv.stride, conv.padding, conv.dilation, conv.groups)
     return torch.relu_(out) if relu else out
 
 
 def normalise_sum(*tensors_and_norm: Any) -> Tensor:
     """Map tensors (B, C, H, W), then the BatchNorm of their sum, which `folds`, to its output in one pass over memory."""
     *tensors, norm = tensors_and_norm
-    return scaled_sum(tensors, *_made_once(BatchNorm.factors, norm))
+    return scaled_sum(tensors, *known_factors(norm))

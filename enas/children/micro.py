@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from enas.children.batch_norm import BatchNorm
 from enas.children.cell_child import STEM_MULTIPLE, CellChild
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, unchanged
+from enas.children.chain import known_factors
 from enas.children.ops import FactorizedReduction
 from enas.children.rounds import Call, Rounds
 from enas.spaces.micro import MicroArchitecture, MicroConfig, Nodes, Operation, loose_items, reduction_cells
@@ -43,7 +44,7 @@ class LooseConv(nn.ModuleDict):
         norm = self["norm"]
         assert isinstance(norm, BatchNorm)
         if norm.folds(joined):
-            scale, level = norm.factors()
+            scale, level = known_factors(norm)
             return F.conv2d(joined, weight * scale[:, None, None, None], level)
         out: Tensor = norm(F.conv2d(joined, weight))
         return out

@@ -123,12 +123,11 @@ def _run_while_equal(passes: dict[int, Rounds[ResultT]], answers: list[Tensor] |
         answers = [call() for call in calls]
     for identity in list(parties):
         calls, party = parties.pop(identity)
-        answers = [call() for call in calls]
-        if len(party) == 1:
+        if len(party) == 1:  # nothing to compare its calls with
             [(index, rounds)] = party.items()
-            results[index] = run_alone(rounds, answers)
+            results[index] = run_alone(rounds, [call() for call in calls])
         else:
-            _run_while_equal(party, answers, results)
+            _run_while_equal(party, [call() for call in calls], results)
 
 
 def run_joined(passes: Sequence[Rounds[ResultT]]) -> list[ResultT]:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from enas.children import batch_norm, chain
 from enas.children.batch_norm import BatchNorm, batch_norms, batch_statistics
@@ -20,6 +19,7 @@ from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.nasbench201 import NasBench201Config
 from enas.spaces.sampling import sample_uniform
+from tests.children.kernels import Kernels
 
 CHANNELS = 6
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
@@ -39,19 +39,6 @@ NETWORKS = (
 )
 
 
-class KernelCounter(TorchDispatchMode):
-    """Counts kernels whose name has a part."""
-
-    def __init__(self, part: str) -> None:
-        super().__init__()
-        self._part = part
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += self._part in str(func)
-        return func(*args, **(kwargs or {}))
-
-
 def with_statistics(network: nn.Module) -> nn.Module:
     """Give BatchNorm's averages and weights values that matter; return the network in evaluation mode, in channels_last."""
     generator = derive_generator(0, "statistics")
@@ -69,8 +56,8 @@ def images(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def run(work: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    with KernelCounter("batch_norm") as counter, torch.no_grad():
-        return work(), counter.count
+    with Kernels() as kernels, torch.no_grad():
+        return work(), kernels.count("batch_norm")
 
 
 @pytest.fixture
@@ -110,9 +97,12 @@ def test_a_network_gives_the_same_logits(config: ChildConfig, make_child: Any, f
 
 @pytest.mark.parametrize("config", NETWORKS, ids=lambda config: config.make_space().name)
 def test_architectures_of_one_measurement_share_what_is_made_of_the_weights(
-    config: ChildConfig, make_child: Any, fold: Callable[[bool], None]
+    config: ChildConfig, make_child: Any, fold: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold(True)
+    asked: list[BatchNorm] = []
+    factors = BatchNorm.factors
+    monkeypatch.setattr(BatchNorm, "factors", lambda norm: (asked.append(norm), factors(norm))[1])
     network = make_child(config, input_shape=(3, 9, 8)).to(memory_format=torch.channels_last).eval()
     space = config.make_space()
     architectures = [space.decode(row) for row in sample_uniform(space, 8, np.random.default_rng(0))]
@@ -125,12 +115,12 @@ def test_architectures_of_one_measurement_share_what_is_made_of_the_weights(
         return torch.stack([network(x, one).logits for x, one in zip(batches, architectures, strict=True)])
 
     with torch.no_grad():
-        with KernelCounter("rsqrt") as shared:
-            first = together()
-        with KernelCounter("rsqrt") as single:
-            assert torch.equal(first, apart())
-        assert 0 < shared.count < single.count
-        assert shared.count <= len(batch_norms(network))
+        first = together()
+        asked_together = asked.copy()
+        asked.clear()
+        assert torch.equal(first, apart())
+        assert len(asked_together) == len(set(asked_together)) < len(asked)
+        assert set(asked_together) == set(asked)
         for parameter in network.parameters():  # without a new version, as what trains the network may do
             parameter.data.mul_(1.5)
         second = together()

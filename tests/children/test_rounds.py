@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from enas.children.batch_norm import BatchNorm, batch_norms, batch_statistics, separate_batches
 from enas.children.rounds import Call, Rounds, RoundsChild, idle, joining_pays, run_alone, run_joined, run_sharing, total
@@ -13,6 +12,7 @@ from enas.memory_peak import memory_peak
 from enas.seeding import derive_generator
 from enas.spaces import SPACES
 from enas.spaces.sampling import sample_uniform
+from tests.children.kernels import Kernels
 
 SMALL: dict[str, dict[str, Any]] = {
     "macro": {"num_layers": 6, "filters": 4},
@@ -37,22 +37,10 @@ def images(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=derive_generator(seed, "images"), dtype=torch.float64)
 
 
-class _Counter(TorchDispatchMode):
-    """Counts convolutions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolutions = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.convolutions += func is torch.ops.aten.convolution.default
-        return func(*args, **(kwargs or {}))
-
-
 def count_convolutions(work: Any) -> int:
-    with _Counter() as counter, torch.no_grad():
+    with Kernels() as kernels, torch.no_grad():
         work()
-    return counter.convolutions
+    return kernels.count("aten.convolution.default")
 
 
 @pytest.mark.parametrize(

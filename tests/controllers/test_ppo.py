@@ -258,10 +258,10 @@ def test_every_minibatch_of_an_epoch_holds_other_architectures(chain_space, monk
     sizes, rows = [], []
     evaluate = LSTMPolicy.evaluate
 
-    def counted(policy, tokens, anchor_weights):
+    def counted(policy, tokens, **given):
         sizes.append(len(tokens))
         rows.append(list(map(tuple, tokens.tolist())))
-        return evaluate(policy, tokens, anchor_weights)
+        return evaluate(policy, tokens, **given)
 
     monkeypatch.setattr(LSTMPolicy, "evaluate", counted)
     controller.update(rollout, np.linspace(0, 1, 8))
@@ -277,8 +277,8 @@ def test_every_minibatch_is_evaluated_with_the_anchors_that_its_own_tokens_point
     evaluate = LSTMPolicy.evaluate
     pairs = []
 
-    def compared(policy, tokens, anchor_weights):
-        output = evaluate(policy, tokens, anchor_weights)
+    def compared(policy, tokens, *, anchor_weights):
+        output = evaluate(policy, tokens, anchor_weights=anchor_weights)
         pairs.append((output.logits.detach(), evaluate(policy, tokens).logits.detach()))
         return output
 

@@ -250,6 +250,14 @@ def test_help_names_the_published_architectures(monkeypatch, capsys):
 # Mistakes.
 
 
+@pytest.mark.usefixtures("without_bfloat16")
+def test_run_in_half_precision_is_warned_of_on_a_processor_without_it(run, evaluate):
+    file = run / CONFIG_FILE
+    file.write_text(file.read_text().replace("precision: fp32", "precision: bf16"))
+    with pytest.warns(RuntimeWarning, match="^precision bf16: this processor"):
+        evaluate(run, ARCS[0])
+
+
 @pytest.fixture
 def refused(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Return a runner of a command line that is wrong; it returns the message."""

@@ -28,6 +28,7 @@ from enas.shared_weights import SharedWeights
 from enas.spaces.macro import MacroConfig
 from enas.spaces.nasbench201 import OPERATIONS, NasBench201Config
 from scripts.build import build_search
+from scripts.configuration import CONFIG_FILE
 from scripts.presets import quickstart
 from scripts.rank import parse_rank, run_rank
 from scripts.search_config import SearchConfig
@@ -231,6 +232,14 @@ def test_runs_are_only_read(rank):
 
 
 # Mistakes.
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_run_in_half_precision_is_warned_of_on_a_processor_without_it(runs, rank):
+    file = runs / "cells" / CONFIG_FILE
+    file.write_text(file.read_text().replace("precision: fp32", "precision: bf16"))
+    with pytest.warns(RuntimeWarning, match="^precision bf16: this processor"):
+        rank("--runs cells --truth table.npz --num-architectures 5")
 
 
 @pytest.fixture

@@ -547,3 +547,14 @@ def test_text_of_a_cell_tells_its_space(text, space):
 def test_text_of_a_cell_that_is_no_member_is_refused_by_its_space(text, message):
     with pytest.raises(ValueError, match=message):
         read_architecture(text, space=None)
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_training_in_half_precision_is_warned_of_on_a_processor_without_it(monkeypatch, capsys):
+    def stop(*arguments: object, **options: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("enas.recipe.Recipe.training", stop)
+    flags = "--data digits --space macro --child.num-layers 1 --child.filters 4 --device cpu --precision bf16 --run-dir run"
+    with pytest.warns(RuntimeWarning, match="^precision bf16: this processor"), pytest.raises(InterruptedError):
+        run(f"--architecture 0 {flags}", monkeypatch, capsys)
