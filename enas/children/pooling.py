@@ -2,13 +2,13 @@
 
 PyTorch's average takes the nine pixels of a window one after the other; its maximum also writes where it was found, which only
 a gradient needs. Here the average is a depthwise convolution, and so is its gradient, and the maximum is taken along one axis and
-then the other. Milliseconds on two threads, 128 images, PyTorch's / these, medians of 15:
+then the other. Their time as a share of PyTorch's, on two threads / on one, medians of three times 41:
 
-| channels, image | 16, 32x32 | 20, 32x32 | 36, 32x32 | 36, 16x16 | 36, 8x8 |
-|:--|--:|--:|--:|--:|--:|
-| average | 2.96 / .62 | 4.67 / 1.48 | 6.70 / 3.40 | 2.47 / 1.14 | .56 / .48 |
-| average, forward and backward | 7.36 / 3.10 | 9.00 / 3.27 | 18.4 / 9.5 | 2.87 / 2.71 | 1.22 / 1.06 |
-| maximum, without a gradient | 10.9 / 1.21 | 6.82 / 2.06 | 6.92 / 4.49 | 3.06 / .52 | .40 / .27 |
+| channels, image, images | 16, 32x32, 32 | 20, 32x32, 128 | 36, 32x32, 128 | 36, 16x16, 64 | 64, 16x16, 128 | 36, 8x8, 128 |
+|:--|--:|--:|--:|--:|--:|--:|
+| average | .50 / .27 | .21 / .25 | .44 / .43 | .61 / .61 | .60 / .58 | .77 / .68 |
+| average and its gradient | .56 / .37 | .32 / .28 | .52 / .65 | .66 / .62 | .82 / .91 | 1.10 / .82 |
+| maximum, without a gradient | .32 / .20 | .21 / .29 | .56 / .41 | .35 / .28 | .56 / .74 | .43 / .31 |
 
 Averages differ from PyTorch's in the last bits; maxima are the same. Strides and the gradient of a maximum are left to PyTorch;
 `torch.func`'s transforms are not served.
@@ -24,11 +24,12 @@ from torch.nn import functional as F
 
 from enas.children.layout import has_onednn, may_choose_kernel
 
-LEAST_ELEMENTS = 2**17
-"""Smallest input that these kernels are chosen for: below, starting their several parts costs what they gain."""
+LEAST_ELEMENTS = 2**19
+"""Smallest input that these kernels are chosen for. Being several in place of one, they take on two threads 1.2 to 1.6 times as
+long for averages of 2^17 elements."""
 
 LEAST_PIXELS = 16 * 16
-"""Smallest image: at 8x8 they gained next to nothing."""
+"""Smallest image: at 8x8 they gain little, and averages with a gradient nothing."""
 
 
 def average3x3(x: Tensor, stride: int = 1) -> Tensor:
