@@ -83,10 +83,12 @@ def test_configuration_of_a_users_own_space_may_be_given(folder, images):
         assert torch.equal(given(fractions(images)), load_derived(folder)(fractions(images)))
 
 
-def test_derived_network_exports_with_any_batch_size(folder, images):
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_derived_network_exports_with_any_batch_size(folder, images, with_gradients):
     network = load_derived(folder)
     batch = {0: torch.export.Dim("batch", min=1)}
-    program = torch.export.export(network, (fractions(images)[:4],), dynamic_shapes=(batch,))
+    with torch.set_grad_enabled(with_gradients):
+        program = torch.export.export(network, (fractions(images)[:4],), dynamic_shapes=(batch,))
     with torch.no_grad():
         for size in (1, 7, 30):
             some = fractions(images)[:size]

@@ -62,8 +62,8 @@ class BatchNorm(nn.BatchNorm2d):
         """
         return (
             not (self.training or self.running_mean is None or torch.is_grad_enabled())
-            and x.numel() >= FOLDED_ELEMENTS
             and may_choose_kernel(x)
+            and x.numel() >= FOLDED_ELEMENTS
         )
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -117,8 +117,8 @@ def fused_pays(x: Tensor) -> bool:
     cache line.
     """
     return (
-        x.dtype in (torch.float32, torch.float64)
-        and may_choose_kernel(x)
+        may_choose_kernel(x)
+        and x.dtype in (torch.float32, torch.float64)
         and torch.get_num_threads() > 1
         and x.shape[1] % 16 != 0
         and x.numel() >= (FUSED_ELEMENTS if x.shape[1] % 8 else FUSED_ELEMENTS_OF_EIGHTS)

@@ -14,9 +14,11 @@ def in_channels_last(x: Tensor) -> bool:
 def may_choose_kernel(x: Tensor) -> bool:
     """Whether kernels other than PyTorch's own may serve x: on CPUs in channels_last order, where they were measured.
 
-    Not in bfloat16 autocast, which has a list of its own of what is computed in which precision.
+    Not in bfloat16 autocast, which has a list of its own of what is computed in which precision, nor in a network that is being
+    exported or compiled: which kernel is faster follows from sizes, and an exported network serves all of them.
     """
-    return x.device.type == "cpu" and in_channels_last(x) and not torch.is_autocast_enabled("cpu")
+    is_plain = not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
+    return is_plain and x.device.type == "cpu" and in_channels_last(x)
 
 
 def has_onednn() -> bool:

@@ -51,11 +51,11 @@ def maximum3x3(x: Tensor, stride: int = 1) -> Tensor:
 
 def _pays(x: Tensor) -> bool:
     return (
-        x.dtype == torch.float32
+        may_choose_kernel(x)
+        and x.dtype == torch.float32
         and x.numel() >= LEAST_ELEMENTS
         and x.shape[2] * x.shape[3] >= LEAST_PIXELS
         and min(x.shape[2:]) > 1
-        and may_choose_kernel(x)
         and has_onednn()
     )
 
