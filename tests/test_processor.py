@@ -82,8 +82,8 @@ def test_pytorch_tells_of_bfloat16_under_names_that_are_looked_for() -> None:
     assert any("bf16" in name for name in torch.cpu.get_capabilities())
 
 
-def test_half_precision_that_the_processor_would_emulate_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: X86)
+@pytest.mark.usefixtures("without_bfloat16")
+def test_half_precision_that_the_processor_would_emulate_is_warned_of() -> None:
     with pytest.warns(RuntimeWarning, match="^precision bf16: this processor has no instructions for bfloat16"):
         prepare_processor(threads=None, device="cpu", precision="bf16")
 
