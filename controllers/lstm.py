@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from controllers.plan import Group, PlannedStep, make_plan
+from controllers.walk import StepInputs, walk
 from enas.spaces.base import SearchSpace
 
 INIT_RANGE = 0.1  # authors, for images: every controller weight from U(-.1, .1)
@@ -79,8 +81,8 @@ class _Attention(nn.Module):
         return scores
 
 
-class _Walk:
-    """Where one pass over the steps stands.
+class _Sampling:
+    """Where the drawing of architectures stands.
 
     Attributes:
         h, c: (N, H), the LSTM's state.
@@ -107,8 +109,8 @@ def _rows(outputs: Tensor, rows: Tensor | None) -> Tensor:
     return outputs if rows is None else outputs.index_select(1, rows)
 
 
-def _anchor_weights(step: PlannedStep, previous: PlannedStep | None, chosen: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Return the share (N, A) of each anchor in a step's input, from the tokens (N, D_s) of the step before it, or None."""
+def _shares(step: PlannedStep, previous: PlannedStep | None, chosen: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Return what a step's input takes of each anchor, (N, A), from the tokens (N, D_s) of the step before it, or None."""
     if step.input in ("none", "start", "choice") or previous is None or not previous.pointed.shape[-1]:
         return None
     weights = F.embedding(chosen + previous.first_rows, previous.pointed).sum(dim=1).to(dtype)
@@ -156,6 +158,7 @@ class LSTMPolicy(nn.Module):
         self.max_choices = int(space.num_choices.max())
         self._plan = make_plan(space)
         sizes = self._plan.vocabularies
+        self._first_rows = dict(zip(sizes, accumulate([1, *sizes.values()]), strict=False))  # of each vocabulary in the table
         self.start = nn.Parameter(torch.empty(1, hidden))
         self.cell = nn.LSTMCell(hidden, hidden, bias=False)
         biased = self._plan.learned_biases
@@ -182,72 +185,74 @@ class LSTMPolicy(nn.Module):
         """Take the likeliest choice of each decision, given the ones before it; one architecture."""
         return self._choose(torch.zeros(1, self.num_decisions, self.max_choices))
 
-    def anchor_weights(self, tokens: Tensor) -> list[Tensor | None]:
-        """Return what each step's input takes of each earlier anchor, (N, A); None where its rule asks for none or there is none.
+    def inputs(self, tokens: Tensor) -> StepInputs:
+        """Return what the LSTM reads at each step, as far as it follows from the tokens, int64 (N, D), alone.
 
-        It follows from the tokens, int64 (N, D), alone: whoever evaluates them more than once computes it once.
+        Whoever evaluates the same tokens more than once computes it once.
         """
-        steps, chosen = self._plan.steps, self._chosen(tokens)
+        steps, chosen = self._plan.steps, torch.split(tokens.index_select(1, self._plan.walk_order), self._plan.step_sizes, dim=1)
         before = [(None, tokens[:, :0]), *zip(steps[:-1], chosen[:-1], strict=True)]
-        return [_anchor_weights(step, *previous, self.start.dtype) for step, previous in zip(steps, before, strict=True)]
+        shares = [_shares(step, *previous, self.start.dtype) for step, previous in zip(steps, before, strict=True)]
+        return StepInputs(
+            rows=torch.stack([self._rows(step, *previous) for step, previous in zip(steps, before, strict=True)]),
+            shares=[None if share is None else share.t()[..., None].contiguous() for share in shares],
+        )
 
-    def evaluate(self, tokens: Tensor, *, anchor_weights: list[Tensor | None] | None = None) -> PolicyOutput:
+    def evaluate(self, tokens: Tensor, *, inputs: StepInputs | None = None) -> PolicyOutput:
         """Return the distributions that given tokens, int64 (N, D), were or could have been drawn from, with gradients.
 
-        Args: anchor_weights: of these tokens, where they have been computed.
+        Args: inputs: of these tokens, where they have been computed.
         """
-        walk, outputs = _Walk(len(tokens), self.start), []
-        weights = self.anchor_weights(tokens) if anchor_weights is None else anchor_weights
-        for step, step_tokens, step_weights in zip(self._plan.steps, self._chosen(tokens), weights, strict=True):
-            self._advance(walk, step, step_weights)
-            walk.finish(step, step_tokens)
-            outputs.append(walk.h)
-        return self._output(tokens, outputs)
+        matrices = self.cell.weight_ih, self.cell.weight_hh
+        h = walk(self._plan.steps, self.inputs(tokens) if inputs is None else inputs, self._table(), *matrices)
+        return self._output(tokens, h)
 
     def _choose(self, noise: Tensor) -> PolicyOutput:
         """Take the largest of logits plus noise (N, D, C) of each decision, given the choices before it."""
-        walk, chosen, answers = _Walk(len(noise), self.start), [], []
-        keys = dict.fromkeys(self.attentions, walk.anchors)  # each (N, A so far, H)
+        at, chosen, answers = _Sampling(len(noise), self.start), [], []
+        keys = dict.fromkeys(self.attentions, at.anchors)  # each (N, A so far, H)
+        table = self._table()
         noises = iter(torch.split(noise.index_select(1, self._plan.walk_order), self._plan.group_sizes, dim=1))  # each (N, G, C)
         for step in self._plan.steps:
-            self._advance(walk, step, _anchor_weights(step, walk.previous, walk.chosen, self.start.dtype))
+            self._advance(at, step, table)
             picked = []
             for group in step.groups:
-                logits = self._logits(group, walk.h[:, None], keys)  # (N, G, C of the group)
+                logits = self._logits(group, at.h[:, None], keys)  # (N, G, C of the group)
                 picked.append((logits + next(noises)[..., : group.num_choices]).argmax(dim=-1))
                 missing = self.max_choices - group.num_choices
                 answers.append(F.pad(logits, (0, missing), value=-torch.inf) if missing else logits)
-            walk.finish(step, picked[0] if len(picked) == 1 else torch.cat([walk.chosen[:, :0], *picked], dim=1))
+            at.finish(step, picked[0] if len(picked) == 1 else torch.cat([at.chosen[:, :0], *picked], dim=1))
             if step.anchor != "none":
-                keys = {name: _append(rows, self._attention(name).key(walk.h)) for name, rows in keys.items()}
-            chosen.append(walk.chosen)
+                keys = {name: _append(rows, self._attention(name).key(at.h)) for name, rows in keys.items()}
+            chosen.append(at.chosen)
         tokens, logits = (torch.cat(rows, dim=1).index_select(1, self._plan.token_order) for rows in (chosen, answers))
         return PolicyOutput(tokens=tokens, logits=logits)
 
-    def _chosen(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Return each step's tokens (N, D_s), in the order of its `columns`."""
-        return torch.split(tokens.index_select(1, self._plan.walk_order), self._plan.step_sizes, dim=1)
-
-    def _advance(self, walk: _Walk, step: PlannedStep, weights: Tensor | None) -> None:
-        """Run the LSTM for a step on the input that its rule gives, if it gives one. `weights`: see `anchor_weights`."""
+    def _advance(self, at: _Sampling, step: PlannedStep, table: Tensor) -> None:
+        """Run the LSTM for a step on the input (N, H) that its rule gives, if it gives one."""
         if step.input == "none":
             return
-        matrices = self.cell.weight_ih, self.cell.weight_hh
-        walk.h, walk.c = torch.lstm_cell(self._input(walk, step, weights), (walk.h, walk.c), *matrices)
+        share = _shares(step, at.previous, at.chosen, self.start.dtype)
+        if share is None:
+            x = F.embedding(self._rows(step, at.previous, at.chosen), table)
+        else:
+            x = torch.bmm(share[:, None], at.known).squeeze(1)
+        at.h, at.c = torch.lstm_cell(x, (at.h, at.c), self.cell.weight_ih, self.cell.weight_hh)
 
-    def _input(self, walk: _Walk, step: PlannedStep, weights: Tensor | None) -> Tensor:
-        """Return the LSTM's input (N, H)."""
-        if weights is not None:
-            return torch.bmm(weights[:, None], walk.known).squeeze(1)
-        if step.input == "choice" and walk.previous is not None:
-            assert walk.previous.last_op is not None  # the plan has checked it
-            position, vocabulary = walk.previous.last_op
-            return F.embedding(walk.chosen[:, position], self._embedding(vocabulary))
-        return self.start.expand(len(walk.h), -1)
+    def _table(self) -> Tensor:
+        """Return the inputs that are not made of anchors, (R, H): the start, then all embeddings."""
+        return torch.cat([self.start, *(self._embedding(vocabulary) for vocabulary in self.embeddings)])
 
-    def _output(self, tokens: Tensor, outputs: list[Tensor]) -> PolicyOutput:
-        """Answer all decisions, whose tokens are known, from the outputs (N, H) of all S steps."""
-        h = torch.stack(outputs, dim=1)  # (N, S, H)
+    def _rows(self, step: PlannedStep, previous: PlannedStep | None, chosen: Tensor) -> Tensor:
+        """Return the row (N,) of the table that a step reads, from the tokens (N, D_s) of the step before it."""
+        if step.input != "choice" or previous is None:
+            return chosen.new_zeros(len(chosen))
+        assert previous.last_op is not None  # the plan has checked it
+        position, vocabulary = previous.last_op
+        return chosen[:, position] + self._first_rows[vocabulary]
+
+    def _output(self, tokens: Tensor, h: Tensor) -> PolicyOutput:
+        """Answer all decisions, whose tokens are known, from the outputs (N, S, H) of all steps."""
         anchors = h.index_select(1, self._plan.anchor_steps)
         keys = {name: self._attention(name).key(anchors) for name in self.attentions}
         logits = h.new_full((*tokens.shape, self.max_choices), -torch.inf)

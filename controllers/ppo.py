@@ -30,6 +30,7 @@ from controllers.baseline import MovingBaseline, check_rewards
 from controllers.configs import PpoConfig
 from controllers.lstm import LSTMPolicy, PolicyOutput
 from controllers.policy_controller import PolicyController
+from controllers.walk import StepInputs
 from enas.seeding import derive_generator
 from enas.spaces.base import SearchSpace
 from enas.types import FloatArray, Rollout, State
@@ -66,14 +67,14 @@ class _Batch:
         rewards: (N, 1).
         log_probs: (N, O), of the O open decisions, before the update.
         advantage: (N, O) or (N, 1).
-        anchor_weights: each (N, A) or None, see `LSTMPolicy.anchor_weights`.
+        inputs: see `LSTMPolicy.inputs`.
     """
 
     tokens: Tensor
     rewards: Tensor
     log_probs: Tensor
     advantage: Tensor
-    anchor_weights: list[Tensor | None]
+    inputs: StepInputs
 
     def rows(self, indices: Tensor) -> _Batch:
         """Return a part of the architectures."""
@@ -82,7 +83,7 @@ class _Batch:
             rewards=self.rewards[indices],
             log_probs=self.log_probs[indices],
             advantage=self.advantage[indices],
-            anchor_weights=[None if weights is None else weights[indices] for weights in self.anchor_weights],
+            inputs=self.inputs.of(indices),
         )
 
 
@@ -125,8 +126,8 @@ class PpoController(PolicyController):
         """
         check_rewards(rollout, rewards)
         tokens, reward = torch.from_numpy(rollout.tokens), torch.from_numpy(rewards)[:, None]
-        anchor_weights = self.policy.anchor_weights(tokens)
-        before = self.policy.evaluate(tokens, anchor_weights=anchor_weights)
+        inputs = self.policy.inputs(tokens)
+        before = self.policy.evaluate(tokens, inputs=inputs)
         with torch.no_grad():
             baseline = self._baseline(before, float(reward.mean()), len(rewards))
         advantage = reward - baseline  # (N, 1) or (N, O), float64
@@ -136,7 +137,7 @@ class PpoController(PolicyController):
             rewards=reward.to(dtype),
             log_probs=self._open_log_probs(before).detach(),
             advantage=(normalised(advantage) if self.config.normalise_advantages else advantage).to(dtype),
-            anchor_weights=anchor_weights,
+            inputs=inputs,
         )
         steps = list(self._learn(batch, before))
         self.num_updates += 1
@@ -163,7 +164,7 @@ class PpoController(PolicyController):
             self.value_head.load_state_dict(state["value_head"])
 
     def _evaluate(self, batch: _Batch) -> PolicyOutput:
-        return self.policy.evaluate(batch.tokens, anchor_weights=batch.anchor_weights)
+        return self.policy.evaluate(batch.tokens, inputs=batch.inputs)
 
     def _open_log_probs(self, output: PolicyOutput) -> Tensor:
         return output.choice_log_probs.index_select(1, self._open_columns)

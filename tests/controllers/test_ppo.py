@@ -277,8 +277,8 @@ def test_every_minibatch_is_evaluated_with_the_anchors_that_its_own_tokens_point
     evaluate = LSTMPolicy.evaluate
     pairs = []
 
-    def compared(policy, tokens, *, anchor_weights):
-        output = evaluate(policy, tokens, anchor_weights=anchor_weights)
+    def compared(policy, tokens, *, inputs):
+        output = evaluate(policy, tokens, inputs=inputs)
         pairs.append((output.logits.detach(), evaluate(policy, tokens).logits.detach()))
         return output
 
