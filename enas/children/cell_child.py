@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from enas.children.base import Output
 from enas.children.batch_norm import BatchNorm
-from enas.children.cell_parts import Noise
+from enas.children.cell_parts import Noise, Shape
 from enas.children.chain import Chain
 from enas.children.ops import dropout
 from enas.children.rounds import Call, Rounds, RoundsChild, pooled
@@ -100,6 +100,7 @@ class CellChild(RoundsChild):
         input_shape: (channels, height, width) of the input; any size, height and width are halved (rounded up) twice.
         reductions: ids of the two reduction cells.
         architecture: None for a supernet.
+        rectifies_stem: whether all cells that read the stem begin with a ReLU, which is taken of it once then.
     """
 
     has_drop_path = True
@@ -116,6 +117,7 @@ class CellChild(RoundsChild):
         input_shape: tuple[int, ...],
         reductions: tuple[int, int],
         architecture: CellArchitecture | None,
+        rectifies_stem: bool = True,
     ) -> None:
         super().__init__()
         if architecture is not None:
@@ -123,8 +125,9 @@ class CellChild(RoundsChild):
         self.keep_prob = config.keep_prob
         self.architecture = architecture
         self.reduction_cells = reductions
-        width = STEM_MULTIPLE * config.filters
-        self.stem = Chain(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), BatchNorm(width))
+        self.stem_shape = Shape(channels=STEM_MULTIPLE * config.filters, level=0, rectified=rectifies_stem)
+        width = self.stem_shape.channels
+        self.stem = Chain(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), BatchNorm(width, relu=rectifies_stem))
 
     def _add_heads(
         self,

@@ -27,10 +27,17 @@ EDGE_ROUNDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What a cell's output is before any image is seen: its channels, and how often height and width were halved."""
+    """What the output of a cell, or of the stem, is before any image is seen.
+
+    Attributes:
+        channels: C.
+        level: how often height and width were halved.
+        rectified: whether a ReLU is taken of it already.
+    """
 
     channels: int
     level: int
+    rectified: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +48,17 @@ class Noise:
     generator: torch.Generator | None
 
 
-def rectified_conv1x1(in_channels: int, out_channels: int, *, affine: bool = True) -> Chain:
-    """Return ReLU, 1x1 convolution, BatchNorm."""
-    conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-    return Chain(nn.ReLU(), conv, BatchNorm(out_channels, affine=affine))
+def rectified_conv1x1(shape: Shape, out_channels: int, *, affine: bool = True) -> Chain:
+    """Return ReLU, unless the input of this shape has gone through one, 1x1 convolution, BatchNorm."""
+    conv = nn.Conv2d(shape.channels, out_channels, 1, bias=False)
+    return Chain(nn.Identity() if shape.rectified else nn.ReLU(), conv, BatchNorm(out_channels, affine=affine))
 
 
 def calibration(shape: Shape, target: Shape) -> nn.Module | None:
     """Return what brings a cell's input to the width and resolution of its nodes; None where it has both."""
     if shape.level != target.level:
-        return nn.Sequential(nn.ReLU(), FactorizedReduction(shape.channels, target.channels))
-    return None if shape.channels == target.channels else rectified_conv1x1(shape.channels, target.channels)
+        return FactorizedReduction(shape.channels, target.channels, rectify=True)
+    return None if shape.channels == target.channels else rectified_conv1x1(shape, target.channels)
 
 
 def separable_convs(channels: int, *, kernel_size: int, stride: int = 1, affine: bool = True) -> Chain:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from enas.children.base import Output, draw_as_pytorch
 from enas.children.batch_norm import BatchNorm
-from enas.children.cell_child import STEM_MULTIPLE, CellChild
+from enas.children.cell_child import CellChild
 from enas.children.cell_parts import (
     EDGE_ROUNDS,
     Items,
@@ -151,10 +151,10 @@ class DartsCell(nn.Module):
         affine = config.affine
         self.preprocess_0: nn.Module
         if older.level == newer.level:
-            self.preprocess_0 = rectified_conv1x1(older.channels, channels, affine=affine)
+            self.preprocess_0 = rectified_conv1x1(older, channels, affine=affine)
         else:
-            self.preprocess_0 = nn.Sequential(nn.ReLU(), FactorizedReduction(older.channels, channels, affine=affine))
-        self.preprocess_1 = rectified_conv1x1(newer.channels, channels, affine=affine)
+            self.preprocess_0 = FactorizedReduction(older.channels, channels, affine=affine, rectify=True)
+        self.preprocess_1 = rectified_conv1x1(newer, channels, affine=affine)
         self.nodes = nn.ModuleList(
             DartsNode(
                 channels,
@@ -229,7 +229,7 @@ class DartsChild(CellChild):
         super().__init__(config, input_shape=input_shape, reductions=reductions, architecture=architecture)
         self.space = config.make_space()
         self.cells = nn.ModuleList()
-        older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
+        older = newer = self.stem_shape
         shapes = []
         for index in range(config.num_layers):
             is_reduction = index in reductions

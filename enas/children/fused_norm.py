@@ -4,7 +4,8 @@ PyTorch's own kernel adds up each channel in single precision, pixel after pixel
 36 or 20 channels share cache lines, which threads then take from each other, and long sums round off: with 128 images of 32x32
 its gradients are off by 1e-3. Here the images are read as a matrix with several pixels in a row, as if they had that many
 channels: long rows suit vector units and keep threads apart, and short columns keep sums exact. Work runs chunk by chunk, so that
-only the first operation on a chunk waits for memory.
+only the first operation on a chunk waits for memory. What is a number for each channel is NumPy's, whose calls on a few dozen
+numbers take a quarter of PyTorch's time.
 
 Where a channel's mean is far from zero, as counted in its deviations, single precision would lose what matters; everything is
 then computed from x - s, where s is the mean that was found.
@@ -15,12 +16,16 @@ Not covered: second derivatives (PyTorch raises), `torch.func` transforms.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from enas.types import FloatArray
 
 ROW = 2048
 """Most elements in a row of the matrix that images are read as."""
@@ -51,8 +56,8 @@ def fused_batch_norm(
         result: tuple[Tensor, Tensor, Tensor] = _FusedBatchNorm.apply(x, weight, bias, eps, relu)
         return result
     with torch.no_grad():
-        out, mean, var, *_ = _normalise(x, weight, bias, eps, relu)
-    return out, mean, var
+        out, found = _normalise(x, weight, bias, eps, relu)
+    return out, *found.moments()
 
 
 class _FusedBatchNorm(torch.autograd.Function):
@@ -62,32 +67,35 @@ class _FusedBatchNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, relu: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        out, mean, var, *kept = _normalise(x, weight, bias, eps, relu)
-        ctx.save_for_backward(x, out if relu else None, *kept)
+        out, ctx.found = _normalise(x, weight, bias, eps, relu)
+        mean, var = ctx.found.moments()
+        ctx.save_for_backward(x, out if relu else None)
         ctx.mark_non_differentiable(mean, var)
         return out, mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, out, shift, offset, inverse, scale = ctx.saved_tensors
+        x, out = ctx.saved_tensors
+        found: _Found = ctx.found
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(grad)
         rows, sources, targets = _rows(x), _chunks(_rows(grad)), _chunks(_rows(grad_x))
         # what passes the ReLU is written where the gradient of x will be
         masked = sources if out is None else map(_mask, sources, _chunks(_rows(out)), targets)
-        grad_bias, product = _gradient_sums(masked, _shifted(rows, shift), _spread(offset, rows), len(scale))
+        num_channels = len(found.scale)
+        grad_bias, product = _gradient_sums(masked, _shifted(rows, found.shift), _spread(found.offset, rows), num_channels)
         sources = sources if out is None else targets
-        grad_weight = product * inverse
+        grad_weight = product * found.inverse
         # source * scale + (x - s) * slope + level is scale * (grad - mean(grad) - normalised * mean(grad * normalised))
-        factor = scale * (-len(scale) / grad.numel())
-        slope = factor * inverse * grad_weight
-        level = factor * grad_bias - slope * offset
-        scales, slopes, levels = (_spread(vector, rows) for vector in (scale, slope, level))
-        for source, centre, target in zip(sources, _shifted(rows, shift), targets, strict=True):
+        factor = found.scale * (-num_channels / grad.numel())
+        slope = factor * found.inverse * grad_weight
+        level = factor * grad_bias - slope * found.offset
+        scales, slopes, levels = (_spread(vector, rows) for vector in (found.scale, slope, level))
+        for source, centre, target in zip(sources, _shifted(rows, found.shift), targets, strict=True):
             torch.addcmul(levels, source, scales, out=target).addcmul_(centre, slopes)
         _, has_weight, has_bias, *_ = ctx.needs_input_grad
-        return grad_x, grad_weight if has_weight else None, grad_bias if has_bias else None, None, None
+        return grad_x, _tensor(grad_weight) if has_weight else None, _tensor(grad_bias) if has_bias else None, None, None
 
 
 def scaled_sum(tensors: Sequence[Tensor], scale: Tensor, level: Tensor) -> Tensor:
@@ -98,7 +106,7 @@ def scaled_sum(tensors: Sequence[Tensor], scale: Tensor, level: Tensor) -> Tenso
     """
     out = torch.empty_like(tensors[0])
     rows = _rows(out)
-    scales, levels = _spread(scale, rows), _spread(level, rows)
+    scales, levels = _spread(_array(scale), rows), _spread(_array(level), rows)
     for target, first, *rest in zip(_chunks(rows), *(_chunks(_rows(tensor)) for tensor in tensors), strict=True):
         partial_sum = first
         for chunk in rest:
@@ -107,60 +115,92 @@ def scaled_sum(tensors: Sequence[Tensor], scale: Tensor, level: Tensor) -> Tenso
     return out
 
 
-_Normalised = tuple[Tensor, Tensor, Tensor, *tuple[Tensor | None, ...]]
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What was found of an input: numbers for each channel, float64 (C,).
+
+    Attributes:
+        shift: s, or None for zero.
+        offset, var: mean of x - s, biased variance.
+        inverse: 1 / deviation.
+        scale: the same times the weight.
+    """
+
+    shift: FloatArray | None
+    offset: FloatArray
+    var: FloatArray
+    inverse: FloatArray
+    scale: FloatArray
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and biased variance of x."""
+        return _tensor(self.offset if self.shift is None else self.shift + self.offset), _tensor(self.var)
 
 
-def _normalise(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, relu: bool) -> _Normalised:
-    """Return output, mean, variance; s or None for zero, mean - s, 1 / deviation, scale."""
+def _normalise(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, relu: bool) -> tuple[Tensor, _Found]:
     out = torch.empty_like(x)
     rows, targets = _rows(x), _rows(out)
     shift, offset, var = _statistics(rows, x.shape[1])
-    inverse = (var + eps).rsqrt()
-    scale = inverse if weight is None else inverse * weight
-    level = -offset * scale if bias is None else bias - offset * scale
+    inverse = 1 / np.sqrt(var + eps)
+    scale = inverse if weight is None else inverse * _array(weight)
+    level = -offset * scale if bias is None else _array(bias) - offset * scale
     scales, levels = _spread(scale, rows), _spread(level, rows)
     for centre, target in zip(_shifted(rows, shift), _chunks(targets), strict=True):
         torch.addcmul(levels, centre, scales, out=target)
         if relu:
             target.relu_()
-    return out, offset if shift is None else shift + offset, var, shift, offset, inverse, scale
+    return out, _Found(shift=shift, offset=offset, var=var, inverse=inverse, scale=scale)
 
 
-def _statistics(rows: Tensor, num_channels: int) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Return s or None for zero, the mean of x - s and the biased variance, float64 (C,)."""
+def _statistics(rows: Tensor, num_channels: int) -> tuple[FloatArray | None, FloatArray, FloatArray]:
+    """Return s or None for zero, the mean of x - s and the biased variance, (C,)."""
     mean, var = _moments(_chunks(rows), num_channels)
-    if not (mean.square() > FAR**2 * var).any():
+    if not (np.square(mean) > FAR**2 * var).any():
         return None, mean, var
-    shift = mean.to(rows.dtype)
+    shift = _array(_tensor(mean).to(rows.dtype))  # rounded as x is
     return shift, *_moments(_shifted(rows, shift), num_channels)
 
 
-def _moments(chunks: Iterable[Tensor], num_channels: int) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance over all pixels, float64 (C,), from those of each chunk's columns."""
-    found = [(len(chunk), *torch.batch_norm_update_stats(_as_images(chunk), None, None, 0)) for chunk in chunks]
-    lengths = [length for length, *_ in found]
-    means = torch.stack([mean for _, mean, _ in found]).double().view(len(found), -1, num_channels)
-    variances = torch.stack([var for *_, var in found]).double().view(means.shape)
-    weights = torch.tensor(lengths, dtype=torch.float64).view(-1, 1, 1) / (sum(lengths) * means.shape[1])
-    mean = (means * weights).sum(dim=(0, 1))
-    return mean, ((variances + (means - mean).square()) * weights).sum(dim=(0, 1))
+def _moments(chunks: Iterable[Tensor], num_channels: int) -> tuple[FloatArray, FloatArray]:
+    """Return mean and biased variance over all pixels, (C,), from those of each chunk's columns."""
+    lengths: list[float] = []
+    found: tuple[list[FloatArray], list[FloatArray]] = [], []
+    for chunk in chunks:
+        lengths.append(len(chunk))
+        for column, moment in zip(found, torch.batch_norm_update_stats(_as_images(chunk), None, None, 0), strict=True):
+            column.append(_array(moment).reshape(-1, num_channels))
+    means, variances = (np.array(column) for column in found)
+    weights = np.array(lengths)[:, None, None] / (sum(lengths) * means.shape[1])
+    mean = (means * weights).sum(axis=(0, 1))
+    return mean, ((variances + np.square(means - mean)) * weights).sum(axis=(0, 1))
 
 
-def _gradient_sums(grads: Iterable[Tensor], centres: Iterable[Tensor], mean: Tensor, num_channels: int) -> tuple[Tensor, Tensor]:
-    """Return the sums over all pixels of a gradient and of its product with x - s - mean, float64 (C,).
+def _gradient_sums(
+    grads: Iterable[Tensor], centres: Iterable[Tensor], mean: Tensor, num_channels: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the sums over all pixels of a gradient and of its product with x - s - mean, (C,).
 
     They are what PyTorch's BatchNorm returns as gradients of its bias and weight.
 
     Args: grads, centres: chunks of the gradient and of x - s. mean: of x - s, repeated to the length of a row.
     """
     one, only_sums = torch.ones_like(mean), [False, True, True]
-    sums: list[Tensor] = []
+    sums: list[FloatArray] = []
     for grad, centre in zip(grads, centres, strict=True):
         images = _as_images(grad), _as_images(centre)
         _, product, total = torch.ops.aten.native_batch_norm_backward(*images, one, mean, one, None, None, False, 0.0, only_sums)
-        sums += total, product
-    total, product = torch.stack(sums).view(len(sums) // 2, 2, -1, num_channels).sum(dim=(0, 2), dtype=torch.float64)
+        sums += _array(total), _array(product)
+    total, product = np.array(sums).reshape(len(sums) // 2, 2, -1, num_channels).sum(axis=(0, 2))
     return total, product
+
+
+def _array(vector: Tensor) -> FloatArray:
+    """Return the numbers of a tensor, in double precision."""
+    return vector.detach().numpy().astype(np.float64)
+
+
+def _tensor(vector: FloatArray) -> Tensor:
+    return torch.from_numpy(vector)
 
 
 def _as_images(rows: Tensor) -> Tensor:
@@ -169,7 +209,7 @@ def _as_images(rows: Tensor) -> Tensor:
     return rows.as_strided((1, width, length, 1), (rows.numel(), 1, width, width))
 
 
-def _shifted(rows: Tensor, shift: Tensor | None) -> Iterator[Tensor]:
+def _shifted(rows: Tensor, shift: FloatArray | None) -> Iterator[Tensor]:
     """Yield x - s chunk by chunk; each is valid until the next one."""
     if shift is None:
         yield from _chunks(rows)
@@ -203,6 +243,6 @@ def _chunks(rows: Tensor) -> tuple[Tensor, ...]:
     return (rows,) if rows.numel() <= most else torch.split(rows, max(1, most // rows.shape[1]))
 
 
-def _spread(vector: Tensor, rows: Tensor) -> Tensor:
+def _spread(vector: FloatArray, rows: Tensor) -> Tensor:
     """Repeat (C,) to the length of a row, in its type."""
-    return vector.to(rows.dtype).expand(rows.shape[1] // len(vector), -1).flatten().contiguous()
+    return _tensor(np.tile(vector, rows.shape[1] // len(vector))).to(rows.dtype)

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.children.batch_norm import BatchNorm
-from enas.children.cell_child import STEM_MULTIPLE, CellChild
+from enas.children.cell_child import CellChild
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, unchanged
 from enas.children.chain import known_factors
-from enas.children.ops import FactorizedReduction
+from enas.children.ops import FactorizedReduction, rectified_channels
 from enas.children.rounds import Call, Rounds
 from enas.spaces.micro import MicroArchitecture, MicroConfig, Nodes, Operation, loose_items, reduction_cells
 from enas.spaces.two_cells import NUM_INPUTS
@@ -39,7 +39,7 @@ class LooseConv(nn.ModuleDict):
     def forward(self, *items_and_numbers: Any) -> Tensor:
         """Map the loose items, (B, C, H, W) each, then the tuple of their numbers, to (B, C, H, W)."""
         *items, loose = items_and_numbers
-        joined = torch.relu_(torch.cat(items, dim=1))  # (B, loose * C, H, W)
+        joined = rectified_channels(*items)  # (B, loose * C, H, W)
         weight = torch.cat([self.get_parameter(f"{item}.weight") for item in loose], dim=1)  # (C, loose * C, 1, 1)
         norm = self["norm"]
         assert isinstance(norm, BatchNorm)
@@ -117,9 +117,15 @@ class MicroChild(CellChild):
         architecture: MicroArchitecture | None = None,
     ) -> None:
         reductions = reduction_cells(config.num_layers)
-        super().__init__(config, input_shape=input_shape, reductions=reductions, architecture=architecture)
+        super().__init__(
+            config,
+            input_shape=input_shape,
+            reductions=reductions,
+            architecture=architecture,
+            rectifies_stem=0 not in reductions,  # a reduction reads it as it is
+        )
         self.cells = nn.ModuleList()
-        older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
+        older = newer = self.stem_shape
         for index in range(config.num_layers + 2):
             is_reduction = index in self.reduction_cells
             level = newer.level + is_reduction

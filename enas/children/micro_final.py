@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from enas.children.cell_child import STEM_MULTIPLE, CellChild
+from enas.children.cell_child import CellChild
 from enas.children.cell_parts import CellNode, Items, Noise, Shape, calibration, node_choices, rectified_conv1x1, unchanged
 from enas.children.ops import FactorizedReduction
 from enas.children.rounds import Call, Rounds
@@ -35,7 +35,7 @@ class AuthorsMicroCell(nn.Module):
         target = Shape(channels=channels, level=newer.level)
         self.calibrate_0 = calibration(older, target)
         self.calibrate_1 = calibration(newer, target)
-        self.base = rectified_conv1x1(channels, channels)
+        self.base = rectified_conv1x1(target, channels)
         self.nodes = nn.ModuleList(
             CellNode(channels, choices=node_choices((), index, picked), halves_inputs=is_reduction)
             for index, picked in enumerate(nodes)
@@ -78,7 +78,7 @@ class AuthorsMicroChild(CellChild):
         reductions = reduction_cells(config.num_layers)
         super().__init__(config, input_shape=input_shape, reductions=reductions, architecture=architecture)
         self.cells = nn.ModuleList()
-        older = newer = Shape(channels=STEM_MULTIPLE * config.filters, level=0)
+        older = newer = self.stem_shape
         shapes = []
         for index in range(config.num_layers + 2):
             is_reduction = index in self.reduction_cells

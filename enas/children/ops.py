@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from enas.children.batch_norm import BatchNorm
 from enas.children.chain import Chain, convolve_and_normalise, convolve_folded, folded
 from enas.children.grids import even_and_odd
+from enas.children.layout import may_choose_kernel
 from enas.children.pooling import average3x3, maximum3x3
 from enas.transfer import to_device
 
@@ -66,23 +67,41 @@ class PoolBranch(nn.Module):
 class FactorizedReduction(nn.Module):
     """Halve height and width: two stride-2 grids, offset by one pixel, each through a 1x1 convolution, concatenated, BN.
 
-    Odd sizes round up. The shifted grid is padded with zeros at the bottom and right.
+    Odd sizes round up. The shifted grid is padded with zeros at the bottom and right. A ReLU before it is taken of the grids,
+    which have half of the pixels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True, rectify: bool = False) -> None:
         super().__init__()
+        self.rectify = rectify
         self.even = nn.Conv2d(in_channels, out_channels // 2, 1, bias=False)
         self.odd = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, bias=False)
         self.norm = BatchNorm(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', ceil(H/2), ceil(W/2))."""
-        even, odd = even_and_odd(x)
+        even, odd = (torch.relu(grid) if self.rectify else grid for grid in even_and_odd(x))
         if not self.norm.folds(x):
             out: Tensor = self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
             return out
         halves = zip((self.even, self.odd), folded(self.norm, self.even, self.odd), (even, odd), strict=True)
         return torch.cat([convolve_folded(*half) for half in halves], dim=1)
+
+
+def rectified_channels(*tensors: Tensor) -> Tensor:
+    """Return ReLU of tensors (B, C, H, W) one after the other, (B, n * C, H, W).
+
+    Where no gradient is asked for, it is written straight to its place: of four with 20 channels at 32x32, .83 of the time.
+    """
+    first = tensors[0]
+    if torch.is_grad_enabled() or not may_choose_kernel(first):
+        return torch.relu_(torch.cat(tensors, dim=1))
+    num_images, channels, *size = first.shape
+    shape = (num_images, len(tensors) * channels, *size)
+    joined = torch.empty(shape, dtype=first.dtype, memory_format=torch.channels_last)
+    for tensor, part in zip(tensors, torch.split(joined, channels, dim=1), strict=True):
+        torch.clamp_min(tensor, 0, out=part)
+    return joined
 
 
 def dropout(x: Tensor, *, keep_prob: float, generator: torch.Generator | None) -> Tensor:

@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from enas.children.ops import ConvBranch, FactorizedReduction, PoolBranch, conv1x1, drop_path, dropout
+from enas.children.ops import (
+    ConvBranch,
+    FactorizedReduction,
+    PoolBranch,
+    conv1x1,
+    drop_path,
+    dropout,
+    rectified_channels,
+)
 
 X = torch.arange(2 * 3 * 5 * 4, dtype=torch.float32).reshape(2, 3, 5, 4)
 
@@ -74,6 +82,43 @@ def test_factorized_reduction_splits_an_odd_number_of_channels():
     reduction = FactorizedReduction(3, 5)
     assert (reduction.even.out_channels, reduction.odd.out_channels) == (2, 3)
     assert reduction(X).shape == (2, 5, 3, 2)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [(8, 8), (5, 7)])
+def test_reduction_with_a_relu_is_one_behind_a_relu(size, training, memory_format):
+    reduction = FactorizedReduction(4, 6, rectify=True).train(training)
+    plain = FactorizedReduction(4, 6).train(training)
+    plain.load_state_dict(reduction.state_dict())
+    x = torch.randn(3, 4, *size, generator=torch.Generator().manual_seed(0)).to(memory_format=memory_format).requires_grad_()
+    outputs = reduction(x), plain(x.relu())
+    assert torch.equal(*outputs)
+    assert torch.equal(*(torch.autograd.grad(out.square().sum(), x)[0] for out in outputs))
+    with torch.no_grad():
+        torch.testing.assert_close(reduction(x), plain(x.relu()), rtol=1e-5, atol=1e-6)  # grids may lie otherwise in memory
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("num_tensors", [1, 3])
+def test_rectified_channels_are_a_relu_of_the_joined_ones_and_leave_them_alone(num_tensors, memory_format):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(2, 5, 6, 3, generator=generator).to(memory_format=memory_format) for _ in range(num_tensors)]
+    tensors[0][0, 0, 0] = torch.tensor([float("nan"), -0.0, float("inf")])
+    before = [tensor.clone() for tensor in tensors]
+    expected = torch.cat(tensors, dim=1).relu()
+    with torch.no_grad():
+        without = rectified_channels(*tensors)
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    with_gradient = rectified_channels(*leaves)
+    for found in (without, with_gradient):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+        assert found.is_contiguous(memory_format=memory_format)
+    with_gradient.nansum().backward()
+    for leaf, tensor in zip(leaves, before, strict=True):
+        assert torch.equal(leaf.grad, (tensor > 0).float())
+    for tensor, kept in zip(tensors, before, strict=True):
+        torch.testing.assert_close(tensor, kept, rtol=0, atol=0, equal_nan=True)
 
 
 def test_dropout_mask_is_a_function_of_the_generator():
