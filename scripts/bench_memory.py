@@ -1,8 +1,8 @@
 """Whether a search's memory grows with its length: the peaks of a long and of a short one, each in a process of its own.
 
-    python -m scripts.bench_memory STEPS DEVICE THREADS
+    python -m scripts.bench_memory STEPS DEVICE
 
-prints the peak of one such process, in bytes.
+prints the peak of one such process, in bytes. The two of a pair run side by side, on a thread each: they are not timed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -35,27 +36,38 @@ def search_memory(bench: Workbench) -> Measured:
     from enas.measure import Pairs
 
     rows: list[tuple[int, int]] = []
-    for index in range(bench.num_pairs):
-        order = STEPS if index % 2 == 0 else STEPS[::-1]
-        peaks = {steps: peak_in_process(steps, device=bench.device.type) for steps in order}
-        rows.append((peaks[STEPS[0]], peaks[STEPS[1]]))
+    for _ in range(bench.num_pairs):
+        long, short = peaks_in_processes(STEPS, device=bench.device.type)
+        rows.append((long, short))
         bench.on_pair(len(rows))
     pairs = Pairs(first=tuple(long for long, _ in rows), second=tuple(short for _, short in rows))
     growth = (np.array(pairs.first) - np.array(pairs.second)) / (STEPS[0] - STEPS[1])
     return pairs, f"{float(np.median(growth)) / 1024:.2f} KiB a step"
 
 
-def peak_in_process(steps: int, *, device: str) -> int:
-    """Return the peak of a search in a fresh process. Raises subprocess.CalledProcessError where that fails."""
-    import torch
+def peaks_in_processes(searches: Iterable[int], *, device: str) -> list[int]:
+    """Return the peaks of searches of so many steps, each in a fresh process.
 
-    command = [sys.executable, "-m", "scripts.bench_memory", str(steps), device, str(torch.get_num_threads())]
-    # A session of its own, so that Ctrl-C reaches this process alone, which ends the other one.
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, start_new_session=True)
-    return int(done.stdout.split()[-1])
+    Raises: subprocess.CalledProcessError where one fails.
+    """
+    commands = [[sys.executable, "-m", "scripts.bench_memory", str(steps), device] for steps in searches]
+    # Sessions of their own, so that Ctrl-C reaches this process alone, which ends the others.
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) for command in commands
+    ]
+    try:
+        outputs = [process.communicate()[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for process, command in zip(processes, commands, strict=True):
+        if process.returncode != 0:
+            raise subprocess.CalledProcessError(process.returncode, command)
+    return [int(output.split()[-1]) for output in outputs]
 
 
-def run_search(steps: int, *, device: DeviceName, threads: int) -> None:
+def run_search(steps: int, *, device: DeviceName) -> None:
     """Run a small macro search of so many training steps on digits, with controller steps and checkpoints."""
     from scripts.build import build_search
     from scripts.presets import quickstart
@@ -65,7 +77,7 @@ def run_search(steps: int, *, device: DeviceName, threads: int) -> None:
         config,
         epochs=max(1, steps // STEPS_OF_EPOCH),
         device=device,
-        threads=threads,
+        threads=1,
         child=MacroConfig(num_layers=4, filters=8),
         shared=replace(config.shared, batch_size=32, steps_per_epoch=min(steps, STEPS_OF_EPOCH)),
         schedule=replace(config.schedule, controller_steps=2, architectures_per_step=5),
@@ -89,5 +101,5 @@ def peak_resident_bytes() -> int:
 
 
 if __name__ == "__main__":
-    run_search(int(sys.argv[1]), device=cast(DeviceName, sys.argv[2]), threads=int(sys.argv[3]))
+    run_search(int(sys.argv[1]), device=cast(DeviceName, sys.argv[2]))
     print(peak_resident_bytes())

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 
 from enas.shared_weights import SharedWeights
 from enas.system import memory_metrics
-from scripts.bench_memory import ROOT, peak_in_process, peak_resident_bytes, run_search, search_memory
+from scripts.bench_memory import ROOT, peak_resident_bytes, peaks_in_processes, run_search, search_memory
 from scripts.bench_settings import BenchCommand
 from scripts.workbench import Workbench, make_workbench
 
@@ -22,19 +25,54 @@ def bench() -> Workbench:
     return make_workbench(command, torch.device("cpu"))
 
 
-def test_long_and_short_searches_take_turns_and_the_note_tells_the_growth(bench, monkeypatch):
-    order: list[int] = []
+def test_note_tells_the_growth_from_the_short_search_to_the_long_one(bench, monkeypatch):
+    def peaks(searches: Iterable[int], *, device: str) -> list[int]:
+        return [2**20 + 2048 * steps for steps in searches]
 
-    def peak(steps: int, *, device: str) -> int:
-        order.append(steps)
-        return 2**20 + 2048 * steps
-
-    monkeypatch.setattr("scripts.bench_memory.peak_in_process", peak)
+    monkeypatch.setattr("scripts.bench_memory.peaks_in_processes", peaks)
     pairs, note = search_memory(bench)
-    assert order == [500, 50, 50, 500, 500, 50]
-    assert set(pairs.first) == {2**20 + 2048 * 500}
-    assert set(pairs.second) == {2**20 + 2048 * 50}
+    assert pairs.first == (2**20 + 2048 * 500,) * 3
+    assert pairs.second == (2**20 + 2048 * 50,) * 3
     assert note == "2.00 KiB a step"
+
+
+@pytest.fixture
+def stub(monkeypatch, tmp_path):
+    """A process that leaves its number in a file named after its steps: of 7 it fails, of 60 it stays."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").touch()
+    (tmp_path / "scripts" / "bench_memory.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "steps = sys.argv[1]\n"
+        "pathlib.Path('new').write_text(str(os.getpid()))\n"
+        "pathlib.Path('new').rename(steps)\n"
+        "time.sleep(60 if steps == '60' else 0)\n"
+        "sys.exit(3) if steps == '7' else print('warned', 1000 + int(steps))\n"
+    )
+    monkeypatch.setattr("scripts.bench_memory.ROOT", tmp_path)
+    return tmp_path
+
+
+def test_peaks_are_what_processes_print_last_and_a_failure_is_an_error(stub):
+    assert peaks_in_processes((5,), device="cpu") == [1005]
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        peaks_in_processes((7,), device="cpu")
+    assert failed.value.returncode == 3
+
+
+def test_interrupted_measurement_leaves_no_process_behind(stub, monkeypatch):
+    def interrupted(process):
+        for _ in range(3000):
+            if (stub / "60").exists():
+                break
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        peaks_in_processes((60,), device="cpu")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((stub / "60").read_text()), 0)
 
 
 @pytest.mark.parametrize(("steps", "num_evaluations"), [(2, 2), (100, 4)])
@@ -52,7 +90,7 @@ def test_search_trains_as_many_steps_as_asked_and_measures_in_each_epoch(steps, 
 
     for name in calls:
         counted(name)
-    run_search(steps, device="cpu", threads=torch.get_num_threads())
+    run_search(steps, device="cpu")
     assert calls == {"train_step": steps, "evaluate": num_evaluations}
 
 
@@ -75,4 +113,4 @@ def test_peak_of_another_process_is_its_own():
 
 @pytest.mark.slow
 def test_search_in_another_process_tells_its_peak():
-    assert peak_in_process(1, device="cpu") > 2**26
+    assert peaks_in_processes([1], device="cpu")[0] > 2**26
