@@ -59,8 +59,8 @@ def peaks_in_processes(searches: Iterable[int], *, device: str) -> list[int]:
         outputs = [process.communicate()[0] for process in processes]
     finally:
         for process in processes:
-            process.kill()
-            process.wait()
+            with process:  # at the end of which its pipe is closed, and it is waited for
+                process.kill()
     for process, command in zip(processes, commands, strict=True):
         if process.returncode != 0:
             raise subprocess.CalledProcessError(process.returncode, command)
