@@ -194,7 +194,7 @@ class LSTMPolicy(nn.Module):
         before = [(None, tokens[:, :0]), *zip(steps[:-1], chosen[:-1], strict=True)]
         shares = [_shares(step, *previous, self.start.dtype) for step, previous in zip(steps, before, strict=True)]
         return StepInputs(
-            rows=torch.stack([self._rows(step, *previous) for step, previous in zip(steps, before, strict=True)]),
+            rows=torch.stack([self._table_rows(step, *previous) for step, previous in zip(steps, before, strict=True)]),
             shares=[None if share is None else share.t()[..., None].contiguous() for share in shares],
         )
 
@@ -209,41 +209,41 @@ class LSTMPolicy(nn.Module):
 
     def _choose(self, noise: Tensor) -> PolicyOutput:
         """Take the largest of logits plus noise (N, D, C) of each decision, given the choices before it."""
-        at, chosen, answers = _Sampling(len(noise), self.start), [], []
-        keys = dict.fromkeys(self.attentions, at.anchors)  # each (N, A so far, H)
+        state, chosen, answers = _Sampling(len(noise), self.start), [], []
+        keys = dict.fromkeys(self.attentions, state.anchors)  # each (N, A so far, H)
         table = self._table()
         noises = iter(torch.split(noise.index_select(1, self._plan.walk_order), self._plan.group_sizes, dim=1))  # each (N, G, C)
         for step in self._plan.steps:
-            self._advance(at, step, table)
+            self._advance(state, step, table)
             picked = []
             for group in step.groups:
-                logits = self._logits(group, at.h[:, None], keys)  # (N, G, C of the group)
+                logits = self._logits(group, state.h[:, None], keys)  # (N, G, C of the group)
                 picked.append((logits + next(noises)[..., : group.num_choices]).argmax(dim=-1))
                 missing = self.max_choices - group.num_choices
                 answers.append(F.pad(logits, (0, missing), value=-torch.inf) if missing else logits)
-            at.finish(step, picked[0] if len(picked) == 1 else torch.cat([at.chosen[:, :0], *picked], dim=1))
+            state.finish(step, picked[0] if len(picked) == 1 else torch.cat([state.chosen[:, :0], *picked], dim=1))
             if step.anchor != "none":
-                keys = {name: _append(rows, self._attention(name).key(at.h)) for name, rows in keys.items()}
-            chosen.append(at.chosen)
+                keys = {name: _append(rows, self._attention(name).key(state.h)) for name, rows in keys.items()}
+            chosen.append(state.chosen)
         tokens, logits = (torch.cat(rows, dim=1).index_select(1, self._plan.token_order) for rows in (chosen, answers))
         return PolicyOutput(tokens=tokens, logits=logits)
 
-    def _advance(self, at: _Sampling, step: PlannedStep, table: Tensor) -> None:
+    def _advance(self, state: _Sampling, step: PlannedStep, table: Tensor) -> None:
         """Run the LSTM for a step on the input (N, H) that its rule gives, if it gives one."""
         if step.input == "none":
             return
-        share = _shares(step, at.previous, at.chosen, self.start.dtype)
+        share = _shares(step, state.previous, state.chosen, self.start.dtype)
         if share is None:
-            x = F.embedding(self._rows(step, at.previous, at.chosen), table)
+            x = F.embedding(self._table_rows(step, state.previous, state.chosen), table)
         else:
-            x = torch.bmm(share[:, None], at.known).squeeze(1)
-        at.h, at.c = torch.lstm_cell(x, (at.h, at.c), self.cell.weight_ih, self.cell.weight_hh)
+            x = torch.bmm(share[:, None], state.known).squeeze(1)
+        state.h, state.c = torch.lstm_cell(x, (state.h, state.c), self.cell.weight_ih, self.cell.weight_hh)
 
     def _table(self) -> Tensor:
         """Return the inputs that are not made of anchors, (R, H): the start, then all embeddings."""
         return torch.cat([self.start, *(self._embedding(vocabulary) for vocabulary in self.embeddings)])
 
-    def _rows(self, step: PlannedStep, previous: PlannedStep | None, chosen: Tensor) -> Tensor:
+    def _table_rows(self, step: PlannedStep, previous: PlannedStep | None, chosen: Tensor) -> Tensor:
         """Return the row (N,) of the table that a step reads, from the tokens (N, D_s) of the step before it."""
         if step.input != "choice" or previous is None:
             return chosen.new_zeros(len(chosen))

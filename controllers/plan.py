@@ -77,7 +77,7 @@ class Plan:
     """A space, prepared.
 
     Attributes:
-        steps: one by one, for sampling.
+        steps: one by one, for the LSTM.
         walk_order: int64 (D,), token columns step after step, group after group; `token_order` leads back.
         step_sizes, group_sizes: number of decisions of each step, and of each group of each step, in that order.
         groups: all decisions of the space, answered from the outputs of all steps, for known tokens.

@@ -76,14 +76,14 @@ class _Batch:
     advantage: Tensor
     inputs: StepInputs
 
-    def rows(self, indices: Tensor) -> _Batch:
+    def part(self, indices: Tensor) -> _Batch:
         """Return a part of the architectures."""
         return _Batch(
             tokens=self.tokens[indices],
             rewards=self.rewards[indices],
             log_probs=self.log_probs[indices],
             advantage=self.advantage[indices],
-            inputs=self.inputs.of(indices),
+            inputs=self.inputs.part(indices),
         )
 
 
@@ -200,7 +200,7 @@ class PpoController(PolicyController):
                 yield metrics
             else:
                 for indices in torch.randperm(count, generator=generator).tensor_split(num_parts):
-                    part = batch.rows(indices)
+                    part = batch.part(indices)
                     metrics = self._step(part, self._evaluate(part))
                     yield metrics
             if self.config.target_kl is not None and metrics["approx_kl"] > self.config.target_kl:

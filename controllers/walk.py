@@ -34,7 +34,7 @@ class StepInputs:
     rows: Tensor
     shares: Sequence[Tensor | None]
 
-    def of(self, indices: Tensor) -> StepInputs:
+    def part(self, indices: Tensor) -> StepInputs:
         """Return those of a part of the architectures."""
         shares = [None if share is None else share[:, indices] for share in self.shares]
         return StepInputs(rows=self.rows[:, indices], shares=shares)
@@ -47,7 +47,7 @@ def walk(steps: Sequence[PlannedStep], inputs: StepInputs, table: Tensor, weight
         steps: S steps of a space.
         inputs: of these steps.
         table: (R, H), the constant inputs.
-        weight_ih, weight_hh: (4 H, H): input gate, forget gate, cell, output gate.
+        weight_ih, weight_hh: (4 H, H): input gate (`enter` below), forget gate, new cell, output gate (`leave`).
     """
     result: Tensor = _Walk.apply(steps, inputs.shares, F.embedding(inputs.rows, table), weight_ih, weight_hh)
     return result
@@ -71,19 +71,19 @@ class _Walk(torch.autograd.Function):
         anchors, num_anchors = x.new_zeros(num_steps, count, hidden), 0
         views = _by_step(read, inputs, cells, gates, *torch.split(gates, hidden, dim=-1), cells[1:], tanh_cells, outputs)
         for step, share, rows in zip(steps, shares, views, strict=False):
-            now, known_input, cell, raw, entry, forget, new, leave, next_cell, tanh_cell, output = rows
+            now, known_input, cell, raw, enter, forget, new, leave, next_cell, tanh_cell, output = rows
             if share is not None:
                 torch.sum(share * anchors[: len(share)], dim=0, out=known_input)
             if step.input != "none":
                 torch.mm(now, weights, out=raw)
-                torch.mul(cell, forget.sigmoid_(), out=next_cell).addcmul_(entry.sigmoid_(), new.tanh_())
+                torch.mul(cell, forget.sigmoid_(), out=next_cell).addcmul_(enter.sigmoid_(), new.tanh_())
                 torch.mul(leave.sigmoid_(), torch.tanh(next_cell, out=tanh_cell), out=output)
             if step.anchor == "value":
                 anchors[num_anchors] = output
             num_anchors += step.anchor != "none"
         ctx.steps, ctx.shares = steps, shares
         ctx.save_for_backward(read, gates, cells, tanh_cells, weights)
-        return outputs.transpose(0, 1).contiguous()
+        return outputs.transpose(0, 1).clone(memory_format=torch.contiguous_format)
 
     @staticmethod
     @once_differentiable
@@ -91,9 +91,9 @@ class _Walk(torch.autograd.Function):
         read, gates, cells, tanh_cells, weights = ctx.saved_tensors
         steps: Sequence[PlannedStep] = ctx.steps
         count, num_steps, hidden = grad.shape
-        entry, forget, new, leave = torch.split(gates, hidden, dim=-1)
+        enter, forget, new, leave = torch.split(gates, hidden, dim=-1)
         # what the gradients of a cell and of an output are multiplied by to be those of the gates before sigmoid and tanh
-        to_gates = torch.stack([new * entry * (1 - entry), cells[:-1] * forget * (1 - forget), entry * (1 - new * new)], dim=2)
+        to_gates = torch.stack([new * enter * (1 - enter), cells[:-1] * forget * (1 - forget), enter * (1 - new * new)], dim=2)
         to_leave, to_cell = tanh_cells * leave * (1 - leave), leave * (1 - tanh_cells * tanh_cells)
         grad_gates, grad_read = torch.zeros_like(gates), torch.zeros_like(read)
         grad_inputs, grad_outputs = grad_read[:-1, :, :hidden], grad_read[1:, :, hidden:]

@@ -52,10 +52,11 @@ def peaks_in_processes(searches: Iterable[int], *, device: str) -> list[int]:
     """
     commands = [[sys.executable, "-m", "scripts.bench_memory", str(steps), device] for steps in searches]
     # Sessions of their own, so that Ctrl-C reaches this process alone, which ends the others.
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) for command in commands
-    ]
+    processes: list[subprocess.Popen[str]] = []
     try:
+        for command in commands:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+            processes.append(process)
         outputs = [process.communicate()[0] for process in processes]
     finally:
         for process in processes:

@@ -54,10 +54,16 @@ def rectified_conv1x1(shape: Shape, out_channels: int, *, affine: bool = True) -
     return Chain(nn.Identity() if shape.rectified else nn.ReLU(), conv, BatchNorm(out_channels, affine=affine))
 
 
+def rectified_reduction(shape: Shape, out_channels: int, *, affine: bool = True) -> nn.Sequential:
+    """Return ReLU, unless the input of this shape has gone through one, and a factorized reduction."""
+    reduction = FactorizedReduction(shape.channels, out_channels, affine=affine, rectify=not shape.rectified)
+    return nn.Sequential(nn.Identity(), reduction)  # weights are named as behind a ReLU
+
+
 def calibration(shape: Shape, target: Shape) -> nn.Module | None:
     """Return what brings a cell's input to the width and resolution of its nodes; None where it has both."""
     if shape.level != target.level:
-        return FactorizedReduction(shape.channels, target.channels, rectify=True)
+        return rectified_reduction(shape, target.channels)
     return None if shape.channels == target.channels else rectified_conv1x1(shape, target.channels)
 
 

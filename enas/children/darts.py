@@ -34,6 +34,7 @@ from enas.children.cell_parts import (
     Noise,
     Shape,
     rectified_conv1x1,
+    rectified_reduction,
     separable_convs,
     unchanged,
 )
@@ -153,7 +154,7 @@ class DartsCell(nn.Module):
         if older.level == newer.level:
             self.preprocess_0 = rectified_conv1x1(older, channels, affine=affine)
         else:
-            self.preprocess_0 = FactorizedReduction(older.channels, channels, affine=affine, rectify=True)
+            self.preprocess_0 = rectified_reduction(older, channels, affine=affine)
         self.preprocess_1 = rectified_conv1x1(newer, channels, affine=affine)
         self.nodes = nn.ModuleList(
             DartsNode(

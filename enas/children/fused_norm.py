@@ -4,8 +4,8 @@ PyTorch's own kernel adds up each channel in single precision, pixel after pixel
 36 or 20 channels share cache lines, which threads then take from each other, and long sums round off: with 128 images of 32x32
 its gradients are off by 1e-3. Here the images are read as a matrix with several pixels in a row, as if they had that many
 channels: long rows suit vector units and keep threads apart, and short columns keep sums exact. Work runs chunk by chunk, so that
-only the first operation on a chunk waits for memory. What is a number for each channel is NumPy's, whose calls on a few dozen
-numbers take a quarter of PyTorch's time.
+only the first operation on a chunk waits for memory. Vectors of a number for each channel are NumPy's, whose calls take a
+quarter of the time of PyTorch's on so few numbers.
 
 Where a channel's mean is far from zero, as counted in its deviations, single precision would lose what matters; everything is
 then computed from x - s, where s is the mean that was found.
@@ -32,6 +32,8 @@ ROW = 2048
 
 CHUNK = 2**18
 """Elements of a chunk for each thread: 1 MB in single precision, so that two fit a core's second-level cache."""
+
+_quiet = np.errstate(invalid="ignore", over="ignore", divide="ignore")  # an infinite input gives NaN, as in PyTorch
 
 FAR = 30
 """Means of more deviations than this are shifted to zero. Rounding is about 1e-7 of the mean, hence 3e-6 of the deviation."""
@@ -75,6 +77,7 @@ class _FusedBatchNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @_quiet
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, out = ctx.saved_tensors
         found: _Found = ctx.found
@@ -134,9 +137,11 @@ class _Found:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and biased variance of x."""
-        return _tensor(self.offset if self.shift is None else self.shift + self.offset), _tensor(self.var)
+        mean = self.offset.copy() if self.shift is None else self.shift + self.offset
+        return _tensor(mean), _tensor(self.var.copy())
 
 
+@_quiet
 def _normalise(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, relu: bool) -> tuple[Tensor, _Found]:
     out = torch.empty_like(x)
     rows, targets = _rows(x), _rows(out)

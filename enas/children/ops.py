@@ -67,8 +67,8 @@ class PoolBranch(nn.Module):
 class FactorizedReduction(nn.Module):
     """Halve height and width: two stride-2 grids, offset by one pixel, each through a 1x1 convolution, concatenated, BN.
 
-    Odd sizes round up. The shifted grid is padded with zeros at the bottom and right. A ReLU before it is taken of the grids,
-    which have half of the pixels.
+    Odd sizes round up. The shifted grid is padded with zeros at the bottom and right. With `rectify` a ReLU comes before,
+    taken of the grids, which have half of the pixels between them.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True, rectify: bool = False) -> None:

@@ -55,7 +55,7 @@ class Layers:
     def calibrate(self, name, y, other, channels):
         """Bring a cell's input to the size of another image and a number of channels, as its own shape calls for it."""
         if y.shape[2:] != other.shape[2:]:
-            return self.reduce(name, y.relu())
+            return self.reduce(f"{name}.1", y.relu())
         return y if y.shape[1] == channels else self.rectified_conv1x1(name, y)
 
     def auxiliary_logits(self, y):

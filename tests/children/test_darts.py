@@ -71,7 +71,7 @@ def darts_output(layers, architecture, x, *, config, masks):
         name = f"cells.{cell}"
         is_larger = older.shape[2:] != newer.shape[2:]
         first = f"{name}.preprocess_0"
-        items = [layers.reduce(first, older.relu()) if is_larger else layers.rectified_conv1x1(first, older)]
+        items = [layers.reduce(f"{first}.1", older.relu()) if is_larger else layers.rectified_conv1x1(first, older)]
         items.append(layers.rectified_conv1x1(f"{name}.preprocess_1", newer))
         for index, node in enumerate(nodes):
             items.append(

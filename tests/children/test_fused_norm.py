@@ -148,3 +148,17 @@ def test_not_a_number_reaches_output_of_its_channel_alone() -> None:
 def test_contiguous_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected images dense in channels_last order, got shape \(2, 3, 4, 4\)"):
         fused_batch_norm(torch.zeros(2, 3, 4, 4), None, None, eps=EPS)
+
+
+@pytest.mark.parametrize("where", ["input", "gradient"])
+def test_infinite_values_give_nan_without_a_warning_as_in_pytorch(where: str) -> None:
+    x, gradient = images((4, 5, 6, 6)), images((4, 5, 6, 6), seed=1)
+    (x if where == "input" else gradient)[0, 1, 0, 0] = torch.inf
+    weight, bias = affine(5)
+    leaves = [x.requires_grad_(), weight, bias]
+    found = torch.autograd.grad(fused_batch_norm(x, weight, bias, eps=EPS)[0], leaves, gradient)
+    doubles = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    expected = torch.autograd.grad(oracle(*doubles, relu=False), doubles, gradient.double())
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.isfinite(), other.isfinite())
+    assert found[0][:, 1].isnan().any()

@@ -38,15 +38,15 @@ def test_note_tells_the_growth_from_the_short_search_to_the_long_one(bench, monk
 
 @pytest.fixture
 def stub(monkeypatch, tmp_path):
-    """A process that leaves its number in a file named after its steps: of 7 it fails, of 60 it stays."""
+    """A process that leaves its number in a file named after its steps: of 7 it fails, of 60 and more it stays."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "__init__.py").touch()
     (tmp_path / "scripts" / "bench_memory.py").write_text(
         "import os, pathlib, sys, time\n"
         "steps = sys.argv[1]\n"
-        "pathlib.Path('new').write_text(str(os.getpid()))\n"
-        "pathlib.Path('new').rename(steps)\n"
-        "time.sleep(60 if steps == '60' else 0)\n"
+        "pathlib.Path('new' + steps).write_text(str(os.getpid()))\n"
+        "pathlib.Path('new' + steps).rename(steps)\n"
+        "time.sleep(60 if int(steps) >= 60 else 0)\n"
         "sys.exit(3) if steps == '7' else print('warned', 1000 + int(steps))\n"
     )
     monkeypatch.setattr("scripts.bench_memory.ROOT", tmp_path)
@@ -54,25 +54,26 @@ def stub(monkeypatch, tmp_path):
 
 
 def test_peaks_are_what_processes_print_last_and_a_failure_is_an_error(stub):
-    assert peaks_in_processes((5,), device="cpu") == [1005]
+    assert peaks_in_processes((5, 6), device="cpu") == [1005, 1006]
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        peaks_in_processes((7,), device="cpu")
+        peaks_in_processes((5, 7), device="cpu")
     assert failed.value.returncode == 3
 
 
 def test_interrupted_measurement_leaves_no_process_behind(stub, monkeypatch):
     def interrupted(process):
         for _ in range(3000):
-            if (stub / "60").exists():
+            if (stub / "60").exists() and (stub / "61").exists():
                 break
             time.sleep(0.01)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        peaks_in_processes((60,), device="cpu")
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((stub / "60").read_text()), 0)
+        peaks_in_processes((60, 61), device="cpu")
+    for name in ("60", "61"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((stub / name).read_text()), 0)
 
 
 @pytest.mark.parametrize(("steps", "num_evaluations"), [(2, 2), (100, 4)])
