@@ -22,15 +22,6 @@ from enas.children.layout import has_onednn
 
 ResultT = TypeVar("ResultT")
 
-LANES = 8
-"""Numbers in a vector of AVX2."""
-
-WIDENED_KERNEL = 25
-"""Fewest weights of a kernel, for an input and an output channel, that `widening_pays` for."""
-
-WIDENED_ELEMENTS = 2**20
-"""Smallest input that `widening_pays` for."""
-
 _cache: ContextVar[dict[Hashable, Any] | None] = ContextVar("cache", default=None)
 
 
@@ -112,35 +103,13 @@ def convolve_folded(conv: nn.Conv2d, weights: Folded, x: Tensor, *, relu: bool =
 
     The ReLU is oneDNN's, taken before the output reaches memory: the bits of a ReLU behind it, .85 to 1 of the time.
     """
-    num_channels = conv.out_channels
-    if widening_pays(conv, x):
-        spare = -num_channels % LANES
-        weights = Folded(F.pad(weights.weight, (0, 0) * 3 + (0, spare)), F.pad(weights.bias, (0, spare)))
     if relu and x.dtype == torch.float32 and has_onednn():
         out: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, *weights, conv.padding, conv.stride, conv.dilation, conv.groups, "relu", [], ""
         )
-    else:
-        out = F.conv2d(x, *weights, conv.stride, conv.padding, conv.dilation, conv.groups)
-        out = torch.relu_(out) if relu else out
-    return out[:, :num_channels].contiguous(memory_format=torch.channels_last) if out.shape[1] > num_channels else out
-
-
-def widening_pays(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether a convolution is computed for a few channels more, up to full vectors, which are then left away again.
-
-    oneDNN's kernel for AVX2 is slow in the last, masked vector. Time with the copy over that without more channels, 5x5, 128
-    images, two threads: 36 channels at 32x32 .92, at 16x16 .97, but 1.03 at 8x8; 20 and 44 channels at 32x32 .91 and .93; but
-    28 channels 1.01, and 36 channels by a 3x3 kernel 1.05. Same bits.
-    """
-    return (
-        conv.groups == 1
-        and conv.kernel_size[0] * conv.kernel_size[1] >= WIDENED_KERNEL
-        and conv.out_channels % LANES == LANES // 2
-        and x.numel() >= WIDENED_ELEMENTS
-        and x.dtype == torch.float32
-        and has_onednn()
-    )
+        return out
+    out = F.conv2d(x, *weights, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return torch.relu_(out) if relu else out
 
 
 def normalise_sum(*tensors_and_norm: Any) -> Tensor:

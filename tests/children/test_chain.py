@@ -182,21 +182,3 @@ def test_factors_need_running_averages() -> None:
     norm.running_mean = None
     with pytest.raises(ValueError, match="running averages"):
         norm.factors()
-
-
-@pytest.mark.parametrize("relu", [True, False])
-@pytest.mark.parametrize(("channels", "kernel_size", "is_widened"), [(4, 5, True), (12, 5, True), (8, 5, False), (4, 3, False)])
-def test_widened_convolution_gives_the_same_dense_images(
-    channels: int, kernel_size: int, is_widened: bool, relu: bool, monkeypatch: pytest.MonkeyPatch, fold: Callable[[bool], None]
-) -> None:
-    conv = nn.Conv2d(CHANNELS, channels, kernel_size, padding=kernel_size // 2, bias=False)
-    block, x = with_statistics(Chain(conv, BatchNorm(channels, relu=relu))), images(3, CHANNELS, 9, 8)
-    fold(True)
-    expected, _ = run(lambda: block(x))
-    assert not chain.widening_pays(conv, x)  # too small
-    monkeypatch.setattr(chain, "WIDENED_ELEMENTS", 1)
-    assert chain.widening_pays(conv, x) == is_widened
-    actual, _ = run(lambda: block(x))
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
-    assert actual.is_contiguous(memory_format=torch.channels_last)
-    assert actual.untyped_storage().nbytes() == 4 * actual.numel()  # nothing of the channels left away stays in memory
