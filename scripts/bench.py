@@ -4,6 +4,7 @@
     python -m scripts.bench --compare OLD.json NEW.json
     python -m scripts.bench --growth FILE.svg
     python -m scripts.bench --norms FILE.md
+    python -m scripts.bench --profile FILE.md
 
 Each figure is the median of the ratios within interleaved pairs, with the exact 95 % interval of a median. A limit counts as
 missed where the interval's lower bound is above it. Exit status: 0; 1 where a limit is missed or, of two files, the new one is
@@ -51,12 +52,10 @@ def run_bench(command: BenchCommand, console: Console) -> int:
         return compare_files(*command.compare, console)
     prepare_processor(threads=command.threads)
     device = select_device(command.device)
-    if command.norms is not None:
-        _run_norms(command.norms, command, device, console)
-        return 0
-    if command.growth is not None:
-        _run_growth(command.growth, command, device, console)
-        return 0
+    for name, run_instead in (("norms", _run_norms), ("growth", _run_growth), ("profile", _run_profile)):
+        if (file := getattr(command, name)) is not None:
+            run_instead(file, command, device, console)
+            return 0
     results = _run_benchmarks(command, device, console)
     return 1 if any(result.verdict == "MISSED" for result in results) else 0
 
@@ -127,6 +126,24 @@ def _run_growth(growth: Path, command: BenchCommand, device: torch.device, conso
 
         curves = measure_growth(make_workbench(command, device), command.points, on_round=show)
     report_growth(curves, machine_in_words(device), growth, console)
+
+
+def _run_profile(file: Path, command: BenchCommand, device: torch.device, console: Console) -> None:
+    """Look where the time of every space's work goes."""
+    from enas.console import ProgressBar
+    from enas.machine import machine_in_words
+    from enas.profiling import require_profiler
+    from scripts.bench_profile import NUM_PROFILED, profile_spaces, report_profile
+    from scripts.workbench import make_workbench
+
+    require_profiler(device)
+    with ProgressBar(Console(stderr=True), unit="profiles") as bar:
+
+        def show(done: int) -> None:
+            bar.show(done, NUM_PROFILED, text="profile")
+
+        found = profile_spaces(make_workbench(command, device), on_profile=show)
+    report_profile(found, machine_in_words(device), device, file, console)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ Name = Literal[
 ]
 SpaceName = Literal["macro", "micro", "nb201", "rnn"]
 
-_MODES = ("compare", "growth", "norms")
-_FILES = ("growth", "json", "markdown", "norms")
+_MODES = ("compare", "growth", "norms", "profile")
+_FILES = ("growth", "json", "markdown", "norms", "profile")
 _NOT_SAVED = ("only", *_MODES, *_FILES, "points", "shapes")
 _BATCH_SIZES = ("macro_batch_size", "micro_batch_size", "nb201_batch_size", "rnn_batch_size")
 
@@ -158,6 +158,9 @@ class BenchCommand:
     instead of benchmarks."""
     points: GrowthPoints = field(default_factory=GrowthPoints)
     """Sizes of --growth."""
+    profile: Path | None = None
+    """File for tables in Markdown of what training steps and rewards spend their time on, as a search takes them and in default
+    layout with PyTorch's BatchNorm, one by one; instead of benchmarks."""
     compare: tuple[Path, Path] | None = None
     """Two files of --json, the old and the new one, to hold against each other; nothing is measured then."""
 

@@ -34,11 +34,6 @@ from scripts.presets import enas_micro, enas_ptb, nasbench201
 from scripts.workbench import Workbench, make_spaces, make_workbench, random_text
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["--macro.num-layers", "2", "--macro.filters", "4", "--macro-batch-size", "4", "--image-size", "8", "--num-images", "20"]
-SMALL += ["--micro.num-layers", "1", "--micro.num-nodes", "2", "--micro.filters", "4", "--micro-batch-size", "4"]
-SMALL += ["--nb201.cells-per-stage", "1", "--nb201.filters", "4", "--nb201-batch-size", "4", "--valid-batch-size", "6"]
-SMALL += ["--rnn.num-nodes", "2", "--rnn.hidden", "4", "--rnn-batch-size", "4", "--bptt", "3"]
-SMALL += ["--vocabulary", "20", "--architectures", "3", "--threads", str(torch.get_num_threads()), "--device", "cpu"]
 SPACES = ["macro", "micro", "nb201", "rnn"]
 pytestmark = pytest.mark.usefixtures("quick_collections")
 
@@ -46,9 +41,9 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def run(monkeypatch, capsys) -> Run:
+def run(small_bench, monkeypatch, capsys) -> Run:
     def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["bench", *SMALL, *arguments])
+        monkeypatch.setattr(sys, "argv", ["bench", *small_bench, *arguments])
         return scripts.bench.main(), capsys.readouterr().out
 
     return call
@@ -432,6 +427,8 @@ def test_narrow_terminal_cuts_no_word(run, monkeypatch):
         (["--norms", "a.md", "--shapes.channels", "0"], ["--shapes.channels", "at least 1", "got 0"]),
         (["--norms", "a.md", "--growth", "a.svg"], ["--growth", "no other thing to do beside it", "got --norms"]),
         (["--norms", "a.md", "--json", "a.json"], ["--norms", "none of the benchmarks' flags", "got --json"]),
+        (["--profile", "no/such/folder.md"], ["--profile", "existing folder", "no/such/folder.md"]),
+        (["--profile", "a.md", "--only", "macro-layout"], ["--profile", "none of the benchmarks' flags", "got --only"]),
         (["--bogus", "1"], ["--bogus"]),
     ],
 )
