@@ -112,9 +112,9 @@ def fused_pays(x: Tensor) -> bool:
     """Whether `fused_batch_norm` is chosen: channels_last on a CPU with several threads, channels no multiple of 16.
 
     Forward and backward with ReLU over PyTorch's own in channels_last, 128 images of 32x32 / 16x16, medians of 30 pairs on two
-    threads (`bench --norms`): 20 channels .57 / .84, 36 channels .70 / .94, 24 channels .84 / 1.10, 40 channels .96 / 1.12; but
-    1.06 to 1.9 at 16, 32, 48 and 64 channels and everywhere on 8x8; and slower with one thread, where no two threads share a
-    cache line.
+    threads of an AMD EPYC with AVX-512 (`bench --norms`): 20 channels .65 / .96, 36 channels .76 / .97, 24 channels .91 / 1.16,
+    40 channels 1.04 / 1.18; but 1.18 to 1.7 at 16, 32, 48 and 64 channels and everywhere on 8x8. There and on one without
+    AVX-512 the rule chose the slower of both on none of 27 shapes. With one thread, where no two write to one cache line, slower.
     """
     return (
         may_choose_kernel(x)
