@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from enas.configs import DeviceName, require
+from enas.configs import DeviceName, Precision, require
 from enas.spaces.macro import MacroConfig
 from enas.spaces.micro import MicroConfig
 from enas.spaces.nasbench201 import NasBench201Config
@@ -95,6 +95,8 @@ class NormShapes:
     """Heights and widths, in pixels."""
     batch_size: int = 128
     """Images of a minibatch."""
+    precision: Precision = "fp32"
+    """Number format of the images; weights and averages are fp32."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

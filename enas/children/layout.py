@@ -11,13 +11,15 @@ def in_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
-def may_choose_kernel(x: Tensor) -> bool:
+def may_choose_kernel(x: Tensor, *, in_autocast: bool = False) -> bool:
     """Whether kernels other than PyTorch's own may serve x: on CPUs in channels_last order, where they were measured.
 
-    Not in bfloat16 autocast, which has a list of its own of what is computed in which precision, nor in a network that is being
-    exported or compiled: which kernel is faster follows from sizes, and an exported network serves all of them.
+    Not in a network that is being exported or compiled: which kernel is faster follows from sizes, and an exported network serves
+    all of them.
+
+    Args: in_autocast: whether they serve in bfloat16 autocast, too, which else decides what is computed in which precision.
     """
-    is_plain = not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
+    is_plain = not torch.compiler.is_compiling() and (in_autocast or not torch.is_autocast_enabled("cpu"))
     return is_plain and x.device.type == "cpu" and in_channels_last(x)
 
 

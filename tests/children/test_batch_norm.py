@@ -126,12 +126,15 @@ def test_fused_function_is_chosen_for_large_channels_last_images_of_odd_width_al
     assert fused_pays(x)
     assert fused_pays(x.double())
     assert not fused_pays(x.contiguous())
-    assert not fused_pays(x.bfloat16())
+    assert fused_pays(x.bfloat16())
+    assert not fused_pays(x.half())
     assert not fused_pays(x[:1])
     assert not fused_pays(images(64, 16, 32, 32))
     assert not fused_pays(x.to("meta"))
+    assert fused_pays(images(64, 40, 32, 32))
+    assert not fused_pays(images(64, 40, 32, 32).bfloat16())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not fused_pays(x)
+        assert fused_pays(x.bfloat16())
     torch.set_num_threads(1)
     assert not fused_pays(x)
 
@@ -144,6 +147,16 @@ def test_chosen_kernel_does_not_depend_on_gradients_or_mode() -> None:
     with torch.no_grad():
         without = norm(x)
     assert torch.equal(norm(x), without)
+
+
+def test_layer_in_bfloat16_gives_and_records_what_pytorch_does_in_single_precision(kernel: str) -> None:
+    norm, native = norm_pair(relu=True)
+    x = images(8, CHANNELS, 8, 8).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = norm(x)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.double(), plain(native, x, relu=True), rtol=2**-7, atol=1e-2)
+    assert_same_state(norm, native)
 
 
 @pytest.mark.parametrize("relu", [True, False])

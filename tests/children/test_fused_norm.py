@@ -83,6 +83,28 @@ def test_many_chunks_give_the_result_of_one(monkeypatch: pytest.MonkeyPatch) -> 
     fused_norm._row_width.cache_clear()
 
 
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("mean", [0, 100])  # the second one is shifted
+@pytest.mark.parametrize("shape", [(16, 36, 32, 32), (7, 5, 3, 11)])  # several chunks, one
+def test_bfloat16_is_rounded_at_the_end_alone(shape: tuple[int, ...], mean: float, relu: bool) -> None:
+    x, gradient = images(shape, mean=mean).bfloat16().requires_grad_(), images(shape, seed=2).bfloat16()
+    weight, bias = affine(shape[1])
+    leaves = [tensor.detach().double().requires_grad_() for tensor in (x, weight, bias)]
+    before = x.detach().clone()
+    out, mean_found, _ = fused_batch_norm(x, weight, bias, eps=EPS, relu=relu)
+    expected = oracle(*leaves, relu=relu)
+    gradients = torch.autograd.grad(out, (x, weight, bias), gradient)
+    expected_gradients = torch.autograd.grad(expected, leaves, gradient.double())
+    assert out.dtype == gradients[0].dtype == torch.bfloat16
+    assert torch.equal(x, before)
+    rounding = 2**-8  # of a single value; that of many is smaller
+    assert relative_error(out, expected) <= rounding / 2
+    assert relative_error(gradients[0], expected_gradients[0]) <= rounding / 2
+    for actual, wanted in zip(gradients[1:], expected_gradients[1:], strict=True):
+        assert relative_error(actual, wanted) <= 1e-5
+    torch.testing.assert_close(mean_found, leaves[0].mean(dim=(0, 2, 3)), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (4, 1, 3, 3), (3, 2, 1, 1)])
 @pytest.mark.parametrize("relu", [True, False])
 def test_gradients_pass_gradcheck(shape: tuple[int, ...], relu: bool) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 import scripts.bench
 from enas.children.fused_norm import fused_batch_norm
 from enas.measure import Pairs
-from scripts.bench_norms import NormResult, measure_norms
+from scripts.bench_norms import NUM_CALLS, NormResult, measure_norms
 from scripts.bench_settings import NormShapes
 
 pytestmark = pytest.mark.usefixtures("quick_collections")
@@ -38,7 +38,7 @@ def test_rule_is_wrong_where_the_interval_is_on_the_other_side_of_1(ratios, choo
 
 def test_row_shows_the_shape_and_both(monkeypatch):
     cells = result(*[0.75] * 6, chooses_fused=True).cells()
-    assert cells == ("20", "2 of 4x4", "1000.00 ms", "0.750", "0.750 to 0.750", "fused", "faster")
+    assert cells == ("20", "2 of 4x4", "100.00 ms", "0.750", "0.750 to 0.750", "fused", "faster")
 
 
 def test_first_side_is_the_fused_one_and_the_second_never_is(monkeypatch):
@@ -46,7 +46,7 @@ def test_first_side_is_the_fused_one_and_the_second_never_is(monkeypatch):
 
     def slow(x: Tensor, *arguments: object, **options: object) -> object:
         calls.append(x.shape[1])
-        time.sleep(0.02)
+        time.sleep(0.002)
         return fused_batch_norm(x, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("scripts.bench_norms.fused_batch_norm", slow)
@@ -55,8 +55,17 @@ def test_first_side_is_the_fused_one_and_the_second_never_is(monkeypatch):
     shapes = NormShapes(channels=(3, 16), image_sizes=(4,), batch_size=2)
     results = measure_norms(shapes, num_pairs=2, seed=0, device=torch.device("cpu"))
     assert [one.shape for one in results] == [(2, 3, 4, 4), (2, 16, 4, 4)]
-    assert all(first > 0.02 for one in results for first in one.pairs.first)
-    assert calls.count(3) == calls.count(16) == 2 * (2 + 2)  # each pair and each warm-up pair, timed and before
+    assert all(first > 0.002 * NUM_CALLS for one in results for first in one.pairs.first)
+    assert calls.count(3) == calls.count(16) == 2 * (2 + 2) * NUM_CALLS  # each pair and each warm-up pair, timed and before
+
+
+def test_images_are_of_the_precision_asked_for(monkeypatch):
+    seen: set[torch.dtype] = set()
+    monkeypatch.setattr("scripts.bench_norms.fused_pays", lambda x: seen.add(x.dtype))
+    shapes = NormShapes(channels=(3,), image_sizes=(2,), batch_size=2, precision="bf16")
+    (found,) = measure_norms(shapes, num_pairs=1, seed=0, device=torch.device("cpu"))
+    assert seen == {torch.bfloat16}
+    assert len(found.pairs) == 1
 
 
 def test_command_counts_where_the_rule_chooses_the_slower_one(monkeypatch, capsys, tmp_path):
