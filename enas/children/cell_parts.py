@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from enas.children.batch_norm import BatchNorm
 from enas.children.chain import Chain
+from enas.children.depthwise import DepthwiseConv2d
 from enas.children.ops import FactorizedReduction, drop_path
 from enas.children.pooling import average3x3, maximum3x3
 from enas.children.rounds import Call, Rounds, idle, total
@@ -74,9 +75,7 @@ def separable_convs(channels: int, *, kernel_size: int, stride: int = 1, affine:
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, step in enumerate((stride, 1)):
-        layers[f"depthwise_{index}"] = nn.Conv2d(
-            channels, channels, kernel_size, stride=step, padding=kernel_size // 2, groups=channels, bias=False
-        )
+        layers[f"depthwise_{index}"] = DepthwiseConv2d(channels, kernel_size, stride=step)
         layers[f"pointwise_{index}"] = nn.Conv2d(channels, channels, 1, bias=False)
         layers[f"norm_{index}"] = BatchNorm(channels, relu=index == 0, affine=affine)
     return Chain(layers)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from enas.children.batch_norm import BatchNorm
 from enas.children.chain import Chain
 from enas.children.macro import MacroChild
-from enas.children.ops import conv1x1
+from enas.children.ops import conv1x1, separable_conv
 from enas.children.rounds import Call, Rounds
 from enas.spaces.macro import MacroArchitecture, MacroConfig, Operation
 
@@ -27,8 +27,7 @@ def _operation(operation: Operation, channels: int, *, keeps_separable: bool) ->
     """Return ReLU, 1x1, BN, ReLU, k x k, BN."""
     size = KERNEL_SIZES[operation]
     if keeps_separable and operation.startswith("sep"):
-        depthwise = nn.Conv2d(channels, channels, size, padding=size // 2, groups=channels, bias=False)
-        conv: nn.Module = nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False))
+        conv: nn.Module = separable_conv(channels, size)
     else:
         conv = nn.Conv2d(channels, channels, size, padding=size // 2, bias=False)
     return Chain(nn.ReLU(), conv1x1(channels, channels), conv, BatchNorm(channels))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from enas.children.batch_norm import BatchNorm
 from enas.children.chain import Chain, convolve_and_normalise, convolve_folded, folded
+from enas.children.depthwise import DepthwiseConv2d
 from enas.children.grids import even_and_odd
 from enas.children.layout import may_choose_kernel
 from enas.children.pooling import average3x3, maximum3x3
@@ -27,18 +28,21 @@ def conv1x1(in_channels: int, out_channels: int) -> Chain:
     return Chain(nn.Conv2d(in_channels, out_channels, 1, bias=False), BatchNorm(out_channels, relu=True))
 
 
+def separable_conv(channels: int, kernel_size: int) -> nn.Sequential:
+    """Return a depthwise k x k and a pointwise convolution."""
+    return nn.Sequential(DepthwiseConv2d(channels, kernel_size), nn.Conv2d(channels, channels, 1, bias=False))
+
+
 class ConvBranch(nn.Module):
     """1x1 conv-BN-ReLU, then a k x k convolution (full or depthwise separable), BN, ReLU; stride 1, same size."""
 
     def __init__(self, channels: int, *, kernel_size: int, separable: bool) -> None:
         super().__init__()
         self.enter = conv1x1(channels, channels)
-        padding = kernel_size // 2
         if separable:
-            depthwise = nn.Conv2d(channels, channels, kernel_size, padding=padding, groups=channels, bias=False)
-            self.conv: nn.Module = nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False))
+            self.conv: nn.Module = separable_conv(channels, kernel_size)
         else:
-            self.conv = nn.Conv2d(channels, channels, kernel_size, padding=padding, bias=False)
+            self.conv = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
         self.norm = BatchNorm(channels, eps=BRANCH_EPS, relu=True)
 
     def forward(self, x: Tensor) -> Tensor:
