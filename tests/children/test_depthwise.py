@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from enas.children import depthwise
 from enas.children.depthwise import COLUMNS, DepthwiseConv2d
@@ -23,7 +22,7 @@ def images(*shape: int, seed: int = 0) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def gradients(conv: DepthwiseConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+def gradients(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return output, gradients of images and weights, and how many parts the backward pass had."""
     x = x.detach().requires_grad_()
     with Kernels() as kernels:
@@ -32,16 +31,12 @@ def gradients(conv: DepthwiseConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor,
     return out, grad_x, grad_weight, kernels.count("convolution_backward")
 
 
-def plain(conv: DepthwiseConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """The same of PyTorch's own convolution."""
-    own, size = DepthwiseConv2d.forward, conv.kernel_size[0]
-    try:
-        DepthwiseConv2d.forward = lambda self, x: F.conv2d(  # type: ignore[method-assign]
-            x, self.weight, stride=self.stride, padding=size // 2, groups=len(self.weight)
-        )
-        return gradients(conv, x)
-    finally:
-        DepthwiseConv2d.forward = own  # type: ignore[method-assign]
+def native(conv: DepthwiseConv2d) -> nn.Conv2d:
+    """Return PyTorch's own convolution of the same weights."""
+    size = conv.kernel_size[0]
+    result = nn.Conv2d(CHANNELS, CHANNELS, size, stride=conv.stride[0], padding=size // 2, groups=CHANNELS, bias=False)
+    result.load_state_dict(conv.state_dict())
+    return result
 
 
 @pytest.mark.parametrize("kernel_size", [5, 7])
@@ -49,7 +44,7 @@ def plain(conv: DepthwiseConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int
 def test_gradients_are_those_of_one_convolution(kernel_size: int, size: tuple[int, int]) -> None:
     conv, x = DepthwiseConv2d(CHANNELS, kernel_size), images(3, CHANNELS, *size)
     out, grad_x, grad_weight, count = gradients(conv, x)
-    expected_out, expected_x, expected_weight, expected_count = plain(conv, x)
+    expected_out, expected_x, expected_weight, expected_count = gradients(native(conv), x)
     assert torch.equal(out, expected_out)
     assert torch.equal(grad_x, expected_x)
     torch.testing.assert_close(grad_weight, expected_weight, rtol=1e-5, atol=1e-5)
@@ -60,8 +55,7 @@ def test_gradients_are_those_of_one_convolution(kernel_size: int, size: tuple[in
 def test_weights_gradient_is_precise() -> None:
     conv, x = DepthwiseConv2d(CHANNELS, 5), images(16, CHANNELS, 32, 32)
     *_, grad_weight, _ = gradients(conv, x)
-    double = conv.double()
-    *_, expected, _ = plain(double, x.double())
+    *_, expected, _ = gradients(native(conv).double(), x.double())
     assert float(((grad_weight.double() - expected).norm() / expected.norm()).detach()) <= 1e-5
 
 
@@ -123,6 +117,6 @@ def test_weights_are_named_and_start_as_pytorchs() -> None:
     torch.manual_seed(0)
     own = DepthwiseConv2d(CHANNELS, 5, stride=2)
     torch.manual_seed(0)
-    native = torch.nn.Conv2d(CHANNELS, CHANNELS, 5, stride=2, padding=2, groups=CHANNELS, bias=False)
-    assert own.state_dict().keys() == native.state_dict().keys()
-    assert torch.equal(own.weight, native.weight)
+    pytorchs = nn.Conv2d(CHANNELS, CHANNELS, 5, stride=2, padding=2, groups=CHANNELS, bias=False)
+    assert own.state_dict().keys() == pytorchs.state_dict().keys()
+    assert torch.equal(own.weight, pytorchs.weight)
