@@ -94,7 +94,7 @@ def _measure_shape(
     def sides(_: int) -> tuple[Side, Side]:
         return side(lambda: fused_batch_norm(x, norm.weight, norm.bias, eps=norm.eps, relu=True)[0]), side(lambda: norm(x))
 
-    pairs = time_pairs(sides, num_pairs=num_pairs, device=device)
+    pairs = time_pairs(sides, num_pairs=num_pairs, device=device, rehearses=False)
     return NormResult(shape=shape, pairs=pairs, chooses_fused=fused_pays(x))
 
 
