@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from enas.children.fused_norm import fused_batch_norm
 from enas.children.layout import in_channels_last, may_choose_kernel
 
-FUSED_ELEMENTS = 2**19
-"""Smallest input that the fused function is chosen for: below, its fixed cost eats most of the gain."""
+FUSED_PIXELS = 2**15
+"""Fewest pixels, of all images together, that the fused function is chosen for: below, its fixed cost eats the gain."""
 
 FOLDED_ELEMENTS = 2**17
 """Smallest input that a convolution does its BatchNorm's work for: making its weights costs the same however small it is."""
@@ -108,7 +108,20 @@ class BatchNorm(nn.BatchNorm2d):
 def fused_pays(x: Tensor) -> bool:
     """Whether `fused_batch_norm` is chosen: channels_last on a CPU with several threads, channels no multiple of 16 (bf16: of 8).
 
-    Derived from forward and backward passes with ReLU beside PyTorch's own (`bench --norms`).
+    Forward and backward with ReLU over PyTorch's own in channels_last, 128 images, medians of 30 pairs on two threads of an AMD
+    EPYC with AVX-512 (`bench --norms`, `--shapes.precision bf16`):
+
+    | channels | fp32, 32x32 | 16x16 | 8x8 | bf16, 32x32 | 16x16 | 8x8 |
+    |:--|--:|--:|--:|--:|--:|--:|
+    | 20 | .26 | .35 | .98 | .60 | .70 | 1.04 |
+    | 36 | .38 | .66 | .63 | .87 | .96 | .65 |
+    | 24 | .55 | .65 | 1.14 | .99 | 1.02 | 1.18 |
+    | 40 | .81 | .90 | 1.14 | 1.19 | 1.31 | 1.12 |
+    | 72 | .95 | .89 | 1.20 | 1.36 | 1.54 | 1.68 |
+    | 16, 32, 48, 64 | 1.18 to 1.48 | 1.32 to 1.55 | 1.49 to 1.84 | 1.77 to 2.04 | 1.74 to 2.10 | 1.78 to 2.22 |
+
+    So the rule chooses the slower for 36 channels of 8x8 alone; a step of the macro network, which has them, gains nothing (.99).
+    With one thread, where no two write to one cache line, the fused function is slower.
     """
     lanes = 8 if x.dtype == torch.bfloat16 else 16
     return (
@@ -116,7 +129,7 @@ def fused_pays(x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float64, torch.bfloat16)
         and torch.get_num_threads() > 1
         and x.shape[1] % lanes != 0
-        and x.numel() >= FUSED_ELEMENTS
+        and x.numel() // x.shape[1] >= FUSED_PIXELS
     )
 
 

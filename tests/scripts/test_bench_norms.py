@@ -51,7 +51,7 @@ def test_first_side_is_the_fused_one_and_the_second_never_is(monkeypatch):
 
     monkeypatch.setattr("scripts.bench_norms.fused_batch_norm", slow)
     monkeypatch.setattr("enas.children.batch_norm.fused_batch_norm", None)  # PyTorch's side must not come here
-    monkeypatch.setattr("enas.children.batch_norm.FUSED_ELEMENTS", 1)
+    monkeypatch.setattr("enas.children.batch_norm.FUSED_PIXELS", 1)
     shapes = NormShapes(channels=(3, 16), image_sizes=(4,), batch_size=2)
     results = measure_norms(shapes, num_pairs=2, seed=0, device=torch.device("cpu"))
     assert [one.shape for one in results] == [(2, 3, 4, 4), (2, 16, 4, 4)]
