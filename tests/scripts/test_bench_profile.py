@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import scripts.bench
-from enas.profiling import ARITHMETIC, KINDS, REST, Profile
+from enas.profiling import ARITHMETIC, KINDS, NUM_RECORDINGS, REST, Profile
 from enas.shared_weights import SharedWeights
 from scripts.bench_profile import NUM_STEPS, Comparison
 
@@ -55,4 +55,4 @@ def test_command_profiles_every_space_in_both_ways(small_bench, monkeypatch, cap
             assert f"| {space}, {work} | plain | as a search does it |" in text
             assert f"{space}, {work}" in output
     assert "…" not in output
-    assert steps.count(torch.channels_last) == steps.count(torch.contiguous_format) == 4 * 3 * NUM_STEPS
+    assert steps.count(torch.channels_last) == steps.count(torch.contiguous_format) == 4 * (2 + NUM_RECORDINGS) * NUM_STEPS
