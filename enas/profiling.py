@@ -28,7 +28,7 @@ KINDS: Mapping[str, re.Pattern[str]] = {
     "copy": re.compile(r"copy|clone|cat$|stack|fill|zero|gather|index|pad|embedding"),
 }
 """Names of operators by kind. The outermost one that is of a kind counts for all within: a BatchNorm's products are BatchNorm."""
-NUM_RECORDINGS = 4
+NUM_RECORDINGS = 3
 _OPERATOR = "aten::"
 _ACTIVITIES = {"cpu": ProfilerActivity.CPU, "cuda": ProfilerActivity.CUDA}
 _NO_KERNEL = ("Memcpy", "Memset")

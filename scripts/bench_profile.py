@@ -22,8 +22,10 @@ from scripts.bench_report import print_table
 from scripts.bench_settings import SpaceName
 from scripts.workbench import Workbench
 
-NUM_STEPS = 5
+NUM_STEPS = 3
 """Training steps that a profile is the mean of, since architectures differ in what they cost."""
+NUM_REWARDS = 5
+"""Architectures that rewards are profiled of, unless a controller step has fewer."""
 NUM_PROFILED = 2 * len(get_args(SpaceName))
 """How many comparisons there are: of a training step and of a reward in each space."""
 
@@ -80,7 +82,7 @@ def _of_space(bench: Workbench, space: SpaceName) -> Iterator[Comparison]:
     config = bench.spaces[space].shared
     drawn = bench.paths(own.space)
     paths = list(islice(drawn, NUM_STEPS))
-    architectures = [own.space.decode(path.tokens[0]) for path in islice(drawn, bench.num_architectures)]
+    architectures = [own.space.decode(path.tokens[0]) for path in islice(drawn, min(NUM_REWARDS, bench.num_architectures))]
     length = bench.text.train.bptt if own.child_config.reads == "text" else 1
     yield Comparison(
         what=f"{space}, training step",
