@@ -90,7 +90,7 @@ def time_pairs(
         num_pairs: n, at least 1.
         device: waited for, before and after each side.
         rehearses: whether both sides run untimed before they are timed, so that neither pays for what the other finds ready;
-            sides of several seconds, where that is nothing, need not.
+            sides of several seconds, or that repeat their work, where that is nothing, need not.
         on_pair: told how many pairs are complete.
     Returns: seconds.
     """

@@ -2,6 +2,9 @@
 
 On a CPU an operator's time is its own, without that of operators that it calls; the rest of the work's time is Python's and
 autograd's. On an accelerator it is that of the kernels that it started, and the rest of the time the device waits for more.
+
+Kinds are told by names. Where no gradient is asked for, the project's own BatchNorm and poolings have none: what they are made of
+counts, for the most part as arithmetic, an average as a convolution.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from enas.measure import Side, no_collection, seconds
 ARITHMETIC, REST = "arithmetic", "rest"
 KINDS: Mapping[str, re.Pattern[str]] = {
     "optimizer": re.compile(r"^Optimizer\.|_foreach_"),
-    "convolution": re.compile(r"conv", re.IGNORECASE),
+    "convolution": re.compile(r"conv|_ByColumns", re.IGNORECASE),
     "BatchNorm": re.compile(r"batch_?norm", re.IGNORECASE),
     "pooling": re.compile(r"pool|_Average", re.IGNORECASE),
     "matrix product": re.compile(r"mm$|linear|matmul|lstm", re.IGNORECASE),
@@ -41,7 +44,8 @@ class Profile:
     Attributes:
         seconds: of the work, without the profiler.
         kinds: seconds by kind, those of `KINDS` and ARITHMETIC (all other operators), and REST: what is left of `seconds`, 0 or
-            more, which on an accelerator is the time that it was idle.
+            more, which on an accelerator is the time that it was idle. On a CPU the others hold what the profiler costs, and may
+            be more than `seconds` together.
         num_calls: kernels that an accelerator ran; on a CPU, operators that Python or autograd called, not those that they call.
     """
 
@@ -91,6 +95,8 @@ def summarise(events: Iterable[Any], spent: float, device: torch.device) -> Prof
     num_operators = num_kernels = 0
     for event in events:
         if event.device_type.name != "CPU":
+            if event.is_user_annotation:
+                continue  # a named range, which is no work of the device's
             spans.append((event.time_range.start, event.time_range.end))
             num_kernels += not event.name.startswith(_NO_KERNEL)
         elif (kind := _kind_of(event)) is not None:

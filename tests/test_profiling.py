@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
+from enas.children.depthwise import DepthwiseConv2d
 from enas.children.fused_norm import fused_batch_norm
 from enas.profiling import ARITHMETIC, KINDS, REST, covered, profile, summarise
 
@@ -54,6 +55,16 @@ def test_what_lies_within_a_fused_batch_norm_is_batch_norm():
     assert found.kinds["matrix product"] == 0
 
 
+def test_gradient_of_a_depthwise_convolution_is_convolution(monkeypatch):
+    monkeypatch.setattr("enas.children.depthwise.LEAST_ELEMENTS", 1)
+    conv = DepthwiseConv2d(6, 5)
+    images = torch.randn(4, 6, 8, 8).contiguous(memory_format=torch.channels_last)
+    grad = torch.randn_like(images)
+    found = profile(lambda: conv(images).backward(grad), CPU)
+    assert found.kinds["convolution"] > 0
+    assert found.kinds["copy"] == 0  # the padding, the columns side by side
+
+
 def test_steps_of_an_optimizer_are_its_own():
     weight = torch.nn.Parameter(torch.randn(5))
     optimizer = torch.optim.SGD([weight], lr=0.1)
@@ -80,7 +91,12 @@ def test_time_between_operators_is_the_rest():
 
 
 def event(name: str, **values: object) -> SimpleNamespace:
-    on_cpu: dict[str, object] = {"device_type": DeviceType.CPU, "self_cpu_time_total": 7.0, "self_device_time_total": 0.0}
+    on_cpu: dict[str, object] = {
+        "device_type": DeviceType.CPU,
+        "self_cpu_time_total": 7.0,
+        "self_device_time_total": 0.0,
+        "is_user_annotation": False,
+    }
     return SimpleNamespace(**{"name": name, "cpu_parent": None, "cpu_children": [], **on_cpu, **values})
 
 
@@ -99,6 +115,7 @@ def test_on_an_accelerator_kernels_count_and_the_rest_is_idle():
         kernel("sm90_xmma_dgrad", 0, 300),
         kernel("elementwise_kernel", 250, 400),  # beside the other in part
         kernel("Memcpy DtoD", 600, 650),
+        SimpleNamespace(**vars(kernel("Optimizer.step#SGD.step", 0, 900)) | {"is_user_annotation": True}),
     ]
     found = summarise(events, 1e-3, GPU)
     assert found.num_calls == 2

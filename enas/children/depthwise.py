@@ -45,18 +45,20 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, ceil(H/stride), ceil(W/stride))."""
-        if not (torch.is_grad_enabled() and self.weight.requires_grad and self._columns_pay(x)):
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
+        if not (torch.is_grad_enabled() and self.weight.requires_grad and self._columns_pay(x, dtype)):
             return super().forward(x)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         out: Tensor = _ByColumns.apply(x.to(dtype), self.weight.to(dtype))
         return out
 
-    def _columns_pay(self, x: Tensor) -> bool:
+    def _columns_pay(self, x: Tensor, dtype: torch.dtype) -> bool:
+        """Whether columns pay for images that are convolved in a type, theirs but in autocast."""
         return (
             self.kernel_size[1] > COLUMNS
             and self.stride[1] == 1
             and may_choose_kernel(x, in_autocast=True)
-            and x.dtype in (torch.float32, torch.bfloat16)
+            and dtype in (torch.float32, torch.bfloat16)
+            and (x.dtype == dtype or torch.is_autocast_enabled("cpu"))
             and x.numel() >= LEAST_ELEMENTS
             and x.shape[3] >= self.kernel_size[1]
             and has_onednn()
@@ -64,7 +66,10 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class _ByColumns(torch.autograd.Function):
-    """A depthwise convolution of stride 1; backwards it is made of PyTorch's operators, so that second derivatives exist."""
+    """A depthwise convolution of stride 1 whose weights have a gradient.
+
+    Backwards it is made of PyTorch's operators, so that second derivatives exist.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from enas.children import depthwise
 from enas.children.depthwise import COLUMNS, DepthwiseConv2d
+from enas.children.layout import has_onednn
 from enas.seeding import derive_generator
 from tests.children.kernels import Kernels
 
 CHANNELS = 6
+pytestmark = pytest.mark.skipif(not has_onednn(), reason="PyTorch was built without oneDNN, whose gradient this is about")
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +113,8 @@ def test_pytorch_serves_small_images_double_precision_and_other_builds(monkeypat
     monkeypatch.undo()
     monkeypatch.setattr(depthwise, "LEAST_ELEMENTS", 1)
     assert gradients(conv.double(), x.double())[-1] == 1
+    with pytest.raises(RuntimeError):  # as PyTorch's
+        conv(x.bfloat16())
 
 
 def test_weights_are_named_and_start_as_pytorchs() -> None:
