@@ -121,8 +121,7 @@ def fused_pays(x: Tensor) -> bool:
     | 16, 32, 48, 64 | 1.18 to 1.48 | 1.32 to 1.55 | 1.49 to 1.84 | 1.77 to 2.04 | 1.74 to 2.10 | 1.78 to 2.22 |
 
     So the rule chooses the slower beyond doubt for 36 channels of 8x8 alone; a step of the macro network, which has them, gains
-    nothing (.99).
-    With one thread, where no two write to one cache line, the fused function is slower.
+    nothing (.99). With one thread, where no two write to one cache line, the fused function is slower.
     """
     lanes = 8 if x.dtype == torch.bfloat16 else 16
     return (
