@@ -14,7 +14,8 @@ slower; 2 for a mistake in the flags or a file.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,52 +99,46 @@ def _run_benchmarks(command: BenchCommand, device: torch.device, console: Consol
 
 def _run_norms(norms: Path, command: BenchCommand, device: torch.device, console: Console) -> None:
     """Time BatchNorm on images of several shapes."""
-    from enas.console import ProgressBar
     from enas.machine import machine_in_words
     from scripts.bench_norms import measure_norms, report_norms
 
     total = len(command.shapes.channels) * len(command.shapes.image_sizes)
-    with ProgressBar(Console(stderr=True), unit="shapes") as bar:
-
-        def show(done: int) -> None:
-            bar.show(done, total, text="BatchNorm")
-
+    with _progress("BatchNorm", total, unit="shapes") as show:
         results = measure_norms(command.shapes, num_pairs=command.pairs, seed=command.seed, device=device, on_shape=show)
     report_norms(results, machine_in_words(device), norms, console)
 
 
 def _run_growth(growth: Path, command: BenchCommand, device: torch.device, console: Console) -> None:
     """Time the macro search at several sizes."""
-    from enas.console import ProgressBar
     from enas.machine import machine_in_words
     from scripts.bench_growth import measure_growth, report_growth
     from scripts.workbench import make_workbench
 
-    with ProgressBar(Console(stderr=True), unit="rounds") as bar:
-
-        def show(done: int) -> None:
-            bar.show(done, command.points.rounds, text="growth")
-
+    with _progress("growth", command.points.rounds, unit="rounds") as show:
         curves = measure_growth(make_workbench(command, device), command.points, on_round=show)
     report_growth(curves, machine_in_words(device), growth, console)
 
 
 def _run_profile(file: Path, command: BenchCommand, device: torch.device, console: Console) -> None:
     """Look where the time of every space's work goes."""
-    from enas.console import ProgressBar
     from enas.machine import machine_in_words
     from enas.profiling import require_profiler
     from scripts.bench_profile import NUM_PROFILED, profile_spaces, report_profile
     from scripts.workbench import make_workbench
 
     require_profiler(device)
-    with ProgressBar(Console(stderr=True), unit="profiles") as bar:
-
-        def show(done: int) -> None:
-            bar.show(done, NUM_PROFILED, text="profile")
-
+    with _progress("profile", NUM_PROFILED, unit="profiles") as show:
         found = profile_spaces(make_workbench(command, device), on_profile=show)
     report_profile(found, machine_in_words(device), device, file, console)
+
+
+@contextmanager
+def _progress(text: str, total: int, *, unit: str) -> Iterator[Callable[[int], None]]:
+    """Within the block, what it gives shows how many units are complete."""
+    from enas.console import ProgressBar
+
+    with ProgressBar(Console(stderr=True), unit=unit) as bar:
+        yield lambda done: bar.show(done, total, text=text)
 
 
 if __name__ == "__main__":

@@ -68,10 +68,10 @@ def measure_norms(
 ) -> list[NormResult]:
     """Time both on every shape. Args: on_shape: told how many shapes are complete."""
     results: list[NormResult] = []
+    dtype = torch.bfloat16 if shapes.precision == "bf16" else torch.float32
     for size in shapes.image_sizes:
         for channels in shapes.channels:
             shape = (shapes.batch_size, channels, size, size)
-            dtype = torch.bfloat16 if shapes.precision == "bf16" else torch.float32
             results.append(_measure_shape(shape, dtype, num_pairs=num_pairs, seed=seed, device=device))
             on_shape(len(results))
     return results
